@@ -1,0 +1,1 @@
+"""Features: encoders, bags, multiple-instance models and statistics. Never opens a slide."""

@@ -1,0 +1,1 @@
+"""Pixels: slides, tissue, tiles, the feature store, heatmaps and their files. No torch, no services."""

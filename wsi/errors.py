@@ -1,0 +1,104 @@
+"""Every error a user can meet. One base, and each leaf is also the builtin that a caller would expect.
+
+A message says what was found, what was expected and what to do. `code` is the class of failure that the
+quarantine lists, `remedy` what cures it in a few words.
+"""
+
+from typing import ClassVar
+
+
+class WsiError(Exception):
+    """Base of all errors of this project; `str(error)` is one line made for a person."""
+
+    code: ClassVar[str] = "failed"
+    remedy: ClassVar[str] = "see the message; run again with --debug for the traceback"
+
+
+class UsageError(WsiError, ValueError):
+    """An argument, a CSV or a configuration cannot be used as it is."""
+
+    code = "usage"
+    remedy = "correct the argument or the file named in the message"
+
+
+class MissingPackageError(WsiError, ImportError):
+    """An optional package is needed for what was asked."""
+
+    code = "missing_package"
+    remedy = "install the extra that the message names"
+
+
+class UnreadableSlideError(WsiError, OSError):
+    """No reader can open the file, or what it holds is not a slide."""
+
+    code = "unreadable"
+    remedy = "check the file against its source and copy it again"
+
+
+class MissingMppError(WsiError, ValueError):
+    """The slide does not say how large a pixel is."""
+
+    code = "missing_mpp"
+    remedy = "give the pixel size with --slide-mpp, or in the mpp column of the slide list"
+
+
+class ImplausibleMppError(MissingMppError):
+    """The slide states a pixel size that no scanner has, or two that contradict each other."""
+
+    code = "implausible_mpp"
+
+
+class NoTissueError(WsiError, ValueError):
+    """The slide was read and holds no tissue (or no tile with enough of it). An outcome, not a fault."""
+
+    code = "no_tissue"
+    remedy = "look at the slide; lower --min-tissue if there is tissue"
+
+
+class UnsupportedStainError(WsiError, ValueError):
+    """The slide is not brightfield: nothing here is made for fluorescence."""
+
+    code = "not_brightfield"
+    remedy = "leave fluorescence slides out; only brightfield slides can be graded"
+
+
+class TileReadError(WsiError, OSError):
+    """One region of a slide cannot be decoded; the rest of the slide may be fine."""
+
+    code = "tile_unreadable"
+    remedy = "copy the slide again; the tile is recorded as bad and left out"
+
+
+class TooManyBadTilesError(WsiError, OSError):
+    """So many tiles cannot be decoded that a grade from the rest would mean little."""
+
+    code = "too_many_bad_tiles"
+    remedy = "copy the slide again or rescan it; --max-bad sets the share that is borne"
+
+
+class CorruptStoreError(WsiError, ValueError):
+    """A feature store is damaged or incomplete."""
+
+    code = "corrupt_store"
+    remedy = "run `histograde extract` again on the same slide: it repairs what is damaged"
+
+
+class RecipeMismatchError(WsiError, ValueError):
+    """A store, an encoder or a model was made another way than is asked for now."""
+
+    code = "recipe_mismatch"
+    remedy = "use the same recipe, or another --store folder"
+
+
+class StoreBusyError(WsiError, BlockingIOError):
+    """Another process is writing the same store."""
+
+    code = "store_busy"
+    remedy = "wait for the other run to end"
+
+
+class PatientLeakError(WsiError, ValueError):
+    """One patient stands on both sides of a split."""
+
+    code = "patient_leak"
+    remedy = "correct the fold or patient_id column"

@@ -1,0 +1,235 @@
+"""What a slide is, and how one is opened: `SlideInfo`, the `Slide` protocol and `open_slide`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from wsi.errors import TileReadError, UnreadableSlideError, UsageError, WsiError
+from wsi.registry import Registry
+from wsi.units import check_mpp
+
+READERS = Registry(
+    "reader",
+    {
+        "openslide": "wsi.readers.openslide:OpenSlideReader",
+        "tiffslide": "wsi.readers.tiffslide:TiffSlideReader",
+        "array": "wsi.readers.array:ArrayReader",
+    },
+)
+"""Tried in this order; a reader that does not know a file declines it with `UnreadableSlideError`."""
+
+HASH_BLOCK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class SlideInfo:
+    """Everything known about a slide without decoding pixels.
+
+    Attributes
+    ----------
+    slide_id : str
+        Name of the slide in every file that is made from it.
+    reader, vendor : str
+        Which reader opened it, and the format it saw.
+    level_sizes_px : tuple of (w, h)
+        Size of each level in pixels of that level, largest first.
+    downsamples : tuple of float
+        Level-0 pixels per pixel of each level (mean of both axes); first is 1.
+    mpp : (x, y) or None
+        um per level-0 pixel.
+    mpp_source : str
+        Where `mpp` came from ("aperio.MPP", "user", "none" ...).
+    objective_power : float or None
+        Nominal magnification, for people; nothing is computed from it.
+    bounds_px0 : (x, y, w, h)
+        The scanned part of level 0; the whole of it where the format knows no bounds.
+    content_hash : str
+        SHA-256 over the bytes of the slide's files; names and order of files do not enter.
+    """
+
+    slide_id: str
+    reader: str
+    vendor: str
+    level_sizes_px: tuple[tuple[int, int], ...]
+    downsamples: tuple[float, ...]
+    mpp: tuple[float, float] | None
+    mpp_source: str
+    objective_power: float | None
+    bounds_px0: tuple[int, int, int, int]
+    content_hash: str
+
+    @property
+    def size_px0(self) -> tuple[int, int]:
+        """Width and height of level 0 in pixels."""
+        return self.level_sizes_px[0]
+
+    def require_mpp(self) -> tuple[float, float]:
+        """The pixel size (x, y) in um/px; raises `MissingMppError` or `ImplausibleMppError`, never guesses."""
+        return check_mpp(self.mpp, self.mpp_source)
+
+    def level_downsample(self, level: int) -> tuple[float, float]:
+        """Exact (x, y) downsample of a level from its size, level-0 px per px."""
+        return tuple(whole / part for whole, part in zip(self.size_px0, self.level_sizes_px[level], strict=True))  # type: ignore[return-value]
+
+    def best_level(self, downsample: float) -> int:
+        """The coarsest level that still has at least the resolution asked for (1 % tolerance)."""
+        return max(
+            (level for level, factor in enumerate(self.downsamples) if factor <= downsample * 1.01),
+            key=lambda level: self.downsamples[level],
+            default=0,
+        )
+
+
+@runtime_checkable
+class Slide(Protocol):
+    """An open slide. Handles are not shared between processes; one handle may serve several threads."""
+
+    @property
+    def info(self) -> SlideInfo: ...
+
+    @property
+    def associated_images(self) -> Mapping[str, np.ndarray]:
+        """Label, macro, thumbnail ... as (H, W, 3) uint8 RGB, decoded when looked up."""
+        ...
+
+    def read_region(self, location_px0: tuple[int, int], level: int, size_px: tuple[int, int]) -> np.ndarray:
+        """Pixels of a rectangle.
+
+        Parameters
+        ----------
+        location_px0 : (x, y)
+            Top-left corner in level-0 pixels, whatever the level.
+        level : int
+            Pyramid level to read from.
+        size_px : (w, h)
+            Size in pixels of that level.
+
+        Returns
+        -------
+        ndarray (h, w, 3) uint8
+            RGB. White where the slide has no pixels (outside the level, or never scanned).
+
+        Raises
+        ------
+        TileReadError
+            If any of the pixels exist but cannot be decoded. The slide remains usable.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_slide(
+    path: str | Path,
+    *,
+    reader: str | None = None,
+    mpp: tuple[float, float] | None = None,
+    slide_id: str | None = None,
+    content_hash: str | None = None,
+) -> Slide:
+    """Open a slide with the first reader that knows it.
+
+    Parameters
+    ----------
+    path : path
+        A slide file, or the folder of one DICOM slide.
+    reader : str, optional
+        Only this reader is tried.
+    mpp : (x, y), optional
+        um per level-0 pixel, instead of what the file says; recorded as given by the user.
+    slide_id : str, optional
+        Name to use; default is the file's name without suffix.
+    content_hash : str, optional
+        If known already, the file is not hashed again.
+
+    Raises
+    ------
+    UnreadableSlideError
+        If no reader opens it. The message has every attempt.
+    ImplausibleMppError
+        If the `mpp` given by the user cannot be.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UnreadableSlideError(f"{path.name}: no such file; check the path or the mount")
+    if mpp is not None:
+        check_mpp(mpp, "--slide-mpp", advice=False)
+    attempts = []
+    for name in [reader] if reader else READERS:
+        try:
+            slide = READERS[name](path)
+        except UsageError:
+            raise
+        except WsiError as error:
+            attempts.append(f"{name}: {error}")
+            continue
+        changes: dict[str, Any] = {"slide_id": slide_id or path_slide_id(path)}
+        if mpp is not None:
+            changes |= {"mpp": mpp, "mpp_source": "user"}
+        changes["content_hash"] = content_hash or hash_files(slide_files(path))
+        slide.info = replace(slide.info, **changes)
+        return slide
+    raise UnreadableSlideError(f"{path.name}: no reader can open it ({'; '.join(attempts)})")
+
+
+def path_slide_id(path: Path) -> str:
+    """The slide's name: the folder's for a DICOM folder, else the file's without its (double) suffix."""
+    if path.is_dir():
+        return path.name
+    stem = path.stem
+    return stem[: -len(".ome")] if stem.endswith(".ome") else stem
+
+
+def slide_files(path: Path) -> list[Path]:
+    """All files of one slide: the file itself, a MIRAX or VSI side folder, or the instances of a DICOM folder."""
+    if path.is_dir():
+        return sorted(part for part in path.iterdir() if part.is_file() and not part.name.startswith("."))
+    side = path.with_suffix("")
+    if path.suffix.lower() == ".mrxs" and side.is_dir():
+        return [path, *sorted(part for part in side.rglob("*") if part.is_file())]
+    return [path]
+
+
+def hash_files(files: list[Path]) -> str:
+    """SHA-256 of one file's bytes; of several, over their sorted digests, so that no name or order enters."""
+    digests = sorted(_hash_file(file) for file in files)
+    if len(digests) == 1:
+        return digests[0]
+    return sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _hash_file(file: Path) -> str:
+    digest = sha256()
+    try:
+        with file.open("rb") as handle:
+            while block := handle.read(HASH_BLOCK_BYTES):
+                digest.update(block)
+    except OSError as error:
+        raise UnreadableSlideError(f"{file.name}: cannot be read to its end ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def thumbnail(slide: Slide, side_px: int = 1024) -> np.ndarray:
+    """The scanned bounds of a slide, reduced.
+
+    Reads from the coarsest level that suffices, in bands, and does not trust the stored thumbnail, which
+    in some formats is cropped or stretched.
+
+    Returns
+    -------
+    ndarray (H, W, 3) uint8
+        RGB with its longer side `side_px` at most.
+    """
+    from wsi.resample import read_scaled
+
+    x, y, w, h = slide.info.bounds_px0
+    factor = max(max(w, h) / side_px, 1.0)
+    size_px = (max(1, round(w / factor)), max(1, round(h / factor)))
+    return read_scaled(slide, (x, y, w, h), size_px)
+
+
+__all__ = ["READERS", "Slide", "SlideInfo", "TileReadError", "open_slide", "thumbnail"]

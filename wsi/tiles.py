@@ -1,0 +1,210 @@
+"""Where tiles lie, and their pixels: `TileSpec`, `TileGrid`, `tile_grid()` and `TileReader`."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from wsi.errors import TileReadError, UsageError
+from wsi.resample import KERNELS, Kernel, level_window, resize_rect
+from wsi.slide import Slide, SlideInfo
+from wsi.tissue import TissueMask
+
+MAX_STRIP_PX = 1 << 23
+"""Level pixels decoded by one `read_region` of the tile reader (24 MiB of RGB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileSpec:
+    """The whole recipe from a slide to tiles.
+
+    Attributes
+    ----------
+    tile_px : int
+        Side of a tile in pixels of the tile.
+    mpp : float
+        Its scale in um/px.
+    stride_px : int
+        Distance of neighbouring tiles, pixels of the tile; `tile_px` means side by side.
+    min_tissue : float
+        Smallest share of a tile that must be tissue, 0 to 1.
+    kernel : str
+        How pixels are resampled (see `wsi.resample`).
+    """
+
+    tile_px: int = 224
+    mpp: float = 0.5
+    stride_px: int = 224
+    min_tissue: float = 0.5
+    kernel: Kernel = "area"
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.tile_px <= 8192:
+            raise UsageError(f"a tile has 16 to 8192 pixels a side, found {self.tile_px}; check --tile-px")
+        if not 0.05 <= self.mpp <= 20:
+            raise UsageError(f"tiles are cut at 0.05 to 20 um/px, found {self.mpp:g}; check --mpp")
+        if not 1 <= self.stride_px <= 16 * self.tile_px:
+            raise UsageError(f"the stride is at least 1 pixel, found {self.stride_px}; check --stride-px")
+        if not 0 < self.min_tissue <= 1:
+            raise UsageError(f"the least tissue is a share above 0, up to 1; found {self.min_tissue:g}")
+        if self.kernel not in KERNELS:
+            raise UsageError(f"no kernel is called {self.kernel!r}; there are: {', '.join(KERNELS)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TileGrid:
+    """The tiles of one slide in reading order (row by row).
+
+    Attributes
+    ----------
+    spec : TileSpec
+    coords : ndarray (N, 2) int32
+        Top-left (x, y) of each tile, level-0 px.
+    tissue_fraction : ndarray (N,) float32
+        Share of each tile that is tissue.
+    side_px0 : (w, h)
+        Size of a tile in level-0 pixels; fractional.
+    """
+
+    spec: TileSpec
+    coords: np.ndarray
+    tissue_fraction: np.ndarray
+    side_px0: tuple[float, float]
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+
+@dataclass(frozen=True, slots=True)
+class BadTile:
+    """A tile without pixels: its row in the grid, and why."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TileBatch:
+    """Pixels of some tiles.
+
+    Attributes
+    ----------
+    rows : ndarray (n,) int64
+        Rows of the grid that could be read.
+    pixels : ndarray (n, tile_px, tile_px, 3) uint8
+    bad : tuple of BadTile
+        The others; they have no pixels.
+    """
+
+    rows: np.ndarray
+    pixels: np.ndarray
+    bad: tuple[BadTile, ...]
+
+
+def tile_grid(info: SlideInfo, tissue: TissueMask, spec: TileSpec) -> TileGrid:
+    """Lay a grid over the scanned bounds and keep the tiles with enough tissue.
+
+    A tile is exactly `tile_px * mpp` um wide whatever the slide's own scale; only whole tiles are laid, because
+    a tile that hangs over the edge would be padded with pixels that nobody scanned.
+
+    Raises
+    ------
+    MissingMppError, ImplausibleMppError
+        If the slide has no believable pixel size.
+    """
+    factors = [spec.mpp / mpp for mpp in info.require_mpp()]
+    side_px0 = (spec.tile_px * factors[0], spec.tile_px * factors[1])
+    axes = []
+    for axis in range(2):
+        start, extent = info.bounds_px0[axis], info.bounds_px0[axis + 2]
+        count = max(0, int(np.floor((extent - side_px0[axis]) / (spec.stride_px * factors[axis]) + 1e-6)) + 1)
+        axes.append(start + np.rint(np.arange(count) * spec.stride_px * factors[axis]))
+    x, y = np.meshgrid(axes[0], axes[1])
+    coords = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int32)
+    fraction = tissue.fraction(coords, side_px0)
+    keep = fraction >= spec.min_tissue
+    return TileGrid(spec, coords[keep], fraction[keep], side_px0)
+
+
+class TileReader:
+    """Turns rows of a `TileGrid` into pixels, reading each stretch of a tile row once.
+
+    Neighbouring tiles of a row are read as one strip from the best level and cut afterwards, so that the stored
+    tiles under them are decoded once. Where a strip cannot be decoded its tiles are read singly, so that only those
+    that are damaged are bad.
+    """
+
+    def __init__(self, slide: Slide, grid: TileGrid):
+        self._slide = slide
+        self._grid = grid
+        info = slide.info
+        factors = [side / grid.spec.tile_px for side in grid.side_px0]
+        self._level = info.best_level(min(factors))
+
+    def batches(self, rows: np.ndarray, batch_size: int) -> Iterator[TileBatch]:
+        """The tiles at `rows` (ascending), at most `batch_size` at a time."""
+        for start in range(0, len(rows), batch_size):
+            yield self.read(rows[start : start + batch_size])
+
+    def read(self, rows: np.ndarray) -> TileBatch:
+        """Pixels of the tiles at `rows` (ascending), and which of them are bad."""
+        pixels: dict[int, np.ndarray] = {}
+        bad: list[BadTile] = []
+        for strip in self._strips(rows):
+            self._read_strip(strip, pixels, bad)
+        good = np.array([row for row in rows if row in pixels], dtype=np.int64)
+        side = self._grid.spec.tile_px
+        stack = np.stack([pixels[row] for row in good]) if len(good) else np.empty((0, side, side, 3), np.uint8)
+        return TileBatch(good, stack, tuple(bad))
+
+    def _strips(self, rows: np.ndarray) -> Iterator[list[int]]:
+        """Cut ascending rows of the grid into stretches of neighbours in one tile row."""
+        side = self._grid.side_px0
+        dx, dy = self._slide.info.level_downsample(self._level)
+        most_px0 = max(side[0], MAX_STRIP_PX / (side[1] / dy) * dx)
+        strip: list[int] = []
+        for row in rows:
+            x, y = self._grid.coords[row]
+            if strip:
+                first, last = self._grid.coords[strip[0]], self._grid.coords[strip[-1]]
+                near = y == last[1] and last[0] <= x <= last[0] + 2 * side[0]
+                if not near or x + side[0] - first[0] > most_px0:
+                    yield strip
+                    strip = []
+            strip.append(int(row))
+        if strip:
+            yield strip
+
+    def _read_strip(self, strip: list[int], pixels: dict[int, np.ndarray], bad: list[BadTile]) -> None:
+        w, h = self._grid.side_px0
+        (x, y), (last_x, _) = self._grid.coords[strip[0]], self._grid.coords[strip[-1]]
+        location_px0, size_px, rect = level_window(self._slide, (x, y, last_x - x + w, h), self._level)
+        try:
+            image = self._slide.read_region(location_px0, self._level, size_px)
+        except TileReadError as error:
+            if len(strip) == 1:
+                bad.append(BadTile(strip[0], str(error)))
+                return
+            for row in strip:
+                self._read_strip([row], pixels, bad)
+            return
+        dx, dy = self._slide.info.level_downsample(self._level)
+        side = self._grid.spec.tile_px
+        for row in strip:
+            shift = (self._grid.coords[row][0] - x) / dx
+            pixels[row] = resize_rect(image, (rect[0] + shift, rect[1], w / dx, h / dy), (side, side))
+
+
+def tile_polygons(grid: TileGrid) -> np.ndarray:
+    """Outlines of the tiles, (N, 4, 2) float64 level-0 px, clockwise from the top-left."""
+    w, h = grid.side_px0
+    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]])
+    return grid.coords[:, None, :].astype(np.float64) + corners
+
+
+__all__ = ["BadTile", "TileBatch", "TileGrid", "TileReader", "TileSpec", "tile_grid", "tile_polygons"]
