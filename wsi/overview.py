@@ -1,0 +1,176 @@
+"""One small picture of a whole slide, read once: the ground for tissue, quality and the brightfield check."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsi.errors import TileReadError
+from wsi.resample import read_scaled
+from wsi.slide import Slide
+
+OVERVIEW_MPP = 8.0
+"""Scale in um/px: a gland is a few pixels wide, a whole slide a few megapixels."""
+
+BLOCK_PX = 128
+"""Side of the blocks that are read singly once the whole cannot be decoded; about 1 mm."""
+
+SMALLEST_BLOCK_PX = 16
+"""A block that fails is quartered down to this side, so that a damaged spot costs about 130 um around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The scanned bounds of a slide, reduced.
+
+    Attributes
+    ----------
+    slide_id : str
+        The slide it shows.
+    pixels : ndarray (H, W, 3) uint8
+        RGB; white where nothing could be decoded.
+    readable : ndarray (H, W) bool
+        False where nothing could be decoded.
+    downsample : (x, y)
+        Level-0 pixels per pixel of the overview, exact and fractional.
+    origin_px0 : (x, y)
+        Level-0 pixel of its top-left corner.
+    mpp : (x, y)
+        um per level-0 pixel.
+    """
+
+    slide_id: str
+    pixels: np.ndarray
+    readable: np.ndarray
+    downsample: tuple[float, float]
+    origin_px0: tuple[int, int]
+    mpp: tuple[float, float]
+
+    @property
+    def px_um(self) -> tuple[float, float]:
+        """Width and height of a pixel of the overview in um."""
+        return self.downsample[0] * self.mpp[0], self.downsample[1] * self.mpp[1]
+
+    @property
+    def unreadable_share(self) -> float:
+        """Share of the scanned bounds that cannot be decoded, 0 to 1."""
+        return 1 - float(self.readable.mean())
+
+
+def read_overview(slide: Slide, *, mpp: float = OVERVIEW_MPP) -> Overview:
+    """Reduce the scanned bounds of a slide to about `mpp`, and get by with what can be decoded.
+
+    The size is rounded to whole pixels and the downsample follows from it. Where the best level is damaged the
+    other levels are tried, coarser ones first, and the most complete reading is taken.
+
+    Parameters
+    ----------
+    mpp : float
+        Scale wanted in um/px; never finer than level 0.
+
+    Raises
+    ------
+    MissingMppError, ImplausibleMppError
+        If the slide has no believable pixel size.
+    """
+    mpp_x, mpp_y = slide.info.require_mpp()
+    x, y, w, h = slide.info.bounds_px0
+    size_px = (
+        min(w, max(1, round(w * mpp_x / mpp))),
+        min(h, max(1, round(h * mpp_y / mpp))),
+    )
+    best: tuple[np.ndarray, np.ndarray] | None = None
+    for level in _levels(slide, min(w / size_px[0], h / size_px[1])):
+        found = _read_what_can_be(slide, size_px, level)
+        if best is None or found[1].sum() > best[1].sum():
+            best = found
+        if best[1].all():
+            break
+    assert best is not None
+    return Overview(
+        slide.info.slide_id,
+        *best,
+        (w / size_px[0], h / size_px[1]),
+        (x, y),
+        (mpp_x, mpp_y),
+    )
+
+
+def _levels(slide: Slide, downsample: float) -> list[int]:
+    """The best level, then the coarser ones, then the finer ones from the nearest."""
+    best = slide.info.best_level(downsample)
+    return [
+        best,
+        *range(best + 1, len(slide.info.downsamples)),
+        *range(best - 1, -1, -1),
+    ]
+
+
+def _read_what_can_be(
+    slide: Slide, size_px: tuple[int, int], level: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (H, W, 3) uint8 and which of them are readable (H, W) bool, from one level."""
+    width, height = size_px
+    try:
+        return read_scaled(slide, slide.info.bounds_px0, size_px, level=level), np.ones(
+            (height, width), bool
+        )
+    except TileReadError:
+        pass
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    readable = np.zeros((height, width), bool)
+    blocks = [
+        (left, top, BLOCK_PX)
+        for top in range(0, height, BLOCK_PX)
+        for left in range(0, width, BLOCK_PX)
+    ]
+    failed = [
+        block
+        for block in blocks
+        if not _read_block(slide, level, block, pixels, readable)
+    ]
+    if len(failed) == len(blocks) > 1:
+        return pixels, readable
+    while failed:
+        parts = [
+            part
+            for block in failed
+            if block[2] > SMALLEST_BLOCK_PX
+            for part in _quarters(block)
+        ]
+        failed = [
+            part
+            for part in parts
+            if not _read_block(slide, level, part, pixels, readable)
+        ]
+    return pixels, readable
+
+
+def _read_block(
+    slide: Slide,
+    level: int,
+    block: tuple[int, int, int],
+    pixels: np.ndarray,
+    readable: np.ndarray,
+) -> bool:
+    left, top, side = block
+    height, width = readable.shape
+    w, h = min(side, width - left), min(side, height - top)
+    if w <= 0 or h <= 0:
+        return True
+    x, y, bounds_w, bounds_h = slide.info.bounds_px0
+    dx, dy = bounds_w / width, bounds_h / height
+    try:
+        part = read_scaled(
+            slide, (x + left * dx, y + top * dy, w * dx, h * dy), (w, h), level=level
+        )
+    except TileReadError:
+        return False
+    pixels[top : top + h, left : left + w] = part
+    readable[top : top + h, left : left + w] = True
+    return True
+
+
+def _quarters(block: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+    left, top, side = block
+    half = side // 2
+    return [(left + dx, top + dy, half) for dy in (0, half) for dx in (0, half)]
