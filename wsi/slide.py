@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from wsi.errors import TileReadError, UnreadableSlideError, UsageError, WsiError
+from wsi.errors import MissingMppError, TileReadError, UnreadableSlideError, UsageError, WsiError
 from wsi.registry import Registry
 from wsi.units import check_mpp
 
@@ -128,6 +128,7 @@ def open_slide(
     *,
     reader: str | None = None,
     mpp: tuple[float, float] | None = None,
+    fallback_mpp: tuple[float, float] | None = None,
     slide_id: str | None = None,
     content_hash: str | None = None,
 ) -> Slide:
@@ -141,6 +142,8 @@ def open_slide(
         Only this reader is tried.
     mpp : (x, y), optional
         um per level-0 pixel, instead of what the file says; recorded as given by the user.
+    fallback_mpp : (x, y), optional
+        um per level-0 pixel, used and recorded only where what the file says is missing or cannot be.
     slide_id : str, optional
         Name to use; default is the file's name without suffix.
     content_hash : str, optional
@@ -156,8 +159,9 @@ def open_slide(
     path = Path(path)
     if not path.exists():
         raise UnreadableSlideError(f"{path.name}: no such file; check the path or the mount")
-    if mpp is not None:
-        check_mpp(mpp, "--slide-mpp", advice=False)
+    for given in (mpp, fallback_mpp):
+        if given is not None:
+            check_mpp(given, "the user", advice=False)
     attempts = []
     for name in [reader] if reader else READERS:
         try:
@@ -168,12 +172,23 @@ def open_slide(
             attempts.append(f"{name}: {error}")
             continue
         changes: dict[str, Any] = {"slide_id": slide_id or path_slide_id(path)}
-        if mpp is not None:
-            changes |= {"mpp": mpp, "mpp_source": "user"}
+        given = mpp or (fallback_mpp if fallback_mpp and not believable(slide.info) else None)
+        if given is not None:
+            said = f"{slide.info.mpp[0]:.6g}" if slide.info.mpp else "nothing"
+            changes |= {"mpp": given, "mpp_source": f"user (the file says {said})"}
         changes["content_hash"] = content_hash or hash_files(slide_files(path))
         slide.info = replace(slide.info, **changes)
         return slide
     raise UnreadableSlideError(f"{path.name}: no reader can open it ({'; '.join(attempts)})")
+
+
+def believable(info: SlideInfo) -> bool:
+    """Whether the slide states a pixel size that can be."""
+    try:
+        info.require_mpp()
+    except MissingMppError:
+        return False
+    return True
 
 
 def path_slide_id(path: Path) -> str:

@@ -294,7 +294,9 @@ def _group_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(file.read_bytes())["attributes"]["histograde"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptStoreError(f"{path.name}: not a histograde store, or its zarr.json is damaged; {REPAIR}") from error
+        raise CorruptStoreError(
+            f"{path.name}: not a histograde store, or its zarr.json is damaged; {REPAIR}"
+        ) from error
     if meta.get("format") != FORMAT_NAME:
         raise CorruptStoreError(f"{path.name}: not a {FORMAT_NAME} store; {REPAIR}")
     return dict(meta)

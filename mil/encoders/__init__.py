@@ -1,0 +1,67 @@
+"""Tile encoders by name. Each is a function `(weights: Path | None, device: str) -> Encoder`."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mil.encoders.card import EncoderCard
+from wsi.errors import UsageError
+from wsi.registry import Registry
+
+ENCODERS = Registry(
+    "encoder",
+    {
+        "toy": "mil.encoders.toy:load",
+        "lite0": "mil.encoders.lite0:load",
+    },
+)
+
+TIMM_PREFIX = "timm:"
+
+
+class Encoder(Protocol):
+    """Turns tiles into features. Deterministic; may be called from several threads."""
+
+    @property
+    def card(self) -> EncoderCard: ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs: "cpu", "cuda:0"."""
+        ...
+
+    def encode(self, tiles: np.ndarray) -> np.ndarray:
+        """Features of some tiles.
+
+        Parameters
+        ----------
+        tiles : ndarray (n, tile_px, tile_px, 3) uint8
+            RGB at the card's mpp; n of any size, also 0.
+
+        Returns
+        -------
+        ndarray (n, D) float32
+            A tile's feature does not depend on the others.
+        """
+        ...
+
+
+def load_encoder(name: str, *, weights: str | Path | None = None, device: str = "auto") -> Encoder:
+    """An encoder by its name in `ENCODERS`, or `timm:NAME` with a local file of weights.
+
+    Raises
+    ------
+    UsageError
+        If there is no such encoder, or its weights are missing or do not fit.
+    MissingPackageError
+        If a package that it needs is not installed.
+    """
+    path = None if weights is None else Path(weights)
+    if path is not None and not path.is_file():
+        raise UsageError(f"{path}: no such file of weights; check --weights")
+    if name.startswith(TIMM_PREFIX):
+        from mil.encoders.timm import load_timm
+
+        return load_timm(name, path, device)
+    return ENCODERS[name](path, device)  # type: ignore[no-any-return]

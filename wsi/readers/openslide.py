@@ -31,7 +31,9 @@ class AssociatedImages(Mapping[str, np.ndarray]):
         return len(self._images)
 
 
-def properties_info(properties: Mapping[str, object], prefix: str, sizes: list[tuple[int, int]], reader: str) -> SlideInfo:
+def properties_info(
+    properties: Mapping[str, object], prefix: str, sizes: list[tuple[int, int]], reader: str
+) -> SlideInfo:
     """A `SlideInfo` from properties as OpenSlide names them, under the reader's own prefix.
 
     `mpp_source` names the vendor's property where it is known, so that a wrong value can be traced.

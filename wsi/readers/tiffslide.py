@@ -20,7 +20,9 @@ class TiffSlideReader:
             self._slide = tiffslide.TiffSlide(str(path))
             self._slide.read_region((0, 0), 0, (1, 1))
         except Exception as error:  # any exception of its parsers and codecs means that this reader declines
-            raise UnreadableSlideError(f"{type(error).__name__}: {error}" if str(error) else "not a tiled TIFF") from error
+            raise UnreadableSlideError(
+                f"{type(error).__name__}: {error}" if str(error) else "not a tiled TIFF"
+            ) from error
         self.info = properties_info(
             self._slide.properties, "tiffslide", list(self._slide.level_dimensions), "tiffslide"
         )

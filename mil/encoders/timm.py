@@ -1,0 +1,155 @@
+"""Any timm architecture with a local file of weights. Nothing here reaches for a model hub."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mil.encoders.card import EncoderCard
+from wsi.errors import MissingPackageError, UsageError
+
+CPU_BATCH, GPU_BATCH = 8, 256
+"""Tiles a forward pass: on a CPU the activations of 8 tiles stay near the caches, a GPU wants many."""
+
+
+class TimmEncoder:
+    """A timm backbone without its head: pooled features in evaluation mode.
+
+    float32 on a CPU, bf16 autocast on a GPU, channels_last for convolutions on both. Batches have one fixed size (the
+    last is filled up), so that a tile's feature does not depend on how many tiles came with it. On a CPU each call
+    uses one core, because sums split over cores differ in their last bits; run several calls in threads.
+    """
+
+    def __init__(self, model: Any, card: EncoderCard, device: str):
+        torch = import_torch()
+        self.card = card
+        self.device = device
+        self._batch = CPU_BATCH if device == "cpu" else GPU_BATCH
+        self._model = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        self._scale = torch.tensor(card.std, device=device).mul(255).view(1, 3, 1, 1)
+        self._shift = torch.tensor(card.mean, device=device).mul(255).view(1, 3, 1, 1)
+
+    def encode(self, tiles: np.ndarray) -> np.ndarray:
+        torch = import_torch()
+        features = np.empty((len(tiles), self.card.dim), np.float32)
+        side = self.card.tile_px
+        if tiles.shape[1:] != (side, side, 3) or tiles.dtype != np.uint8:
+            raise ValueError(f"{self.card.name} takes (n, {side}, {side}, 3) uint8, found {tiles.shape} {tiles.dtype}")
+        if self.device == "cpu":
+            torch.set_num_threads(1)
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device != "cpu"):
+            for start in range(0, len(tiles), self._batch):
+                part = tiles[start : start + self._batch]
+                count = len(part)
+                if count < self._batch:
+                    part = np.concatenate([part, np.zeros((self._batch - count, side, side, 3), np.uint8)])
+                pixels = torch.from_numpy(part).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+                output = self._model((pixels.float() - self._shift) / self._scale)
+                features[start : start + count] = output[:count].float().cpu().numpy()
+        return features
+
+
+def load_timm(name: str, weights: Path | None, device: str) -> TimmEncoder:
+    """`timm:ARCHITECTURE` with its weights from a local .safetensors, .pth or .bin file.
+
+    The input size and normalisation are those that timm states for the architecture.
+
+    Raises
+    ------
+    UsageError
+        If timm has no such architecture, no weights are given, or they do not fit.
+    """
+    timm = import_timm()
+    architecture = name.removeprefix("timm:")
+    if not timm.is_model(architecture):
+        close = ", ".join(timm.list_models(f"*{architecture.split('_')[0]}*")[:6])
+        raise UsageError(f"timm has no model {architecture!r}" + (f"; close to it: {close}" if close else ""))
+    if weights is None:
+        raise UsageError(f"{name} needs a local file of weights: give it with --weights FILE")
+    model = timm.create_model(architecture, pretrained=False, num_classes=0)
+    load_weights(model, read_weights(weights), name)
+    config = model.pretrained_cfg
+    card = EncoderCard(
+        name=architecture,
+        dim=int(model.num_features),
+        tile_px=int(config["input_size"][-1]),
+        mpp=0.5,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        licence=str(config.get("license") or "not stated"),
+        weights_sha256=sha256(weights.read_bytes()).hexdigest(),
+        source=f"timm {architecture}, local weights",
+    )
+    return TimmEncoder(model, card, pick_device(device))
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """Tensors by name out of a .safetensors file or a PyTorch file that holds only tensors."""
+    torch = import_torch()
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling and parsing raise many kinds; for the user it is one
+        raise UsageError(f"{path.name}: cannot be read as weights ({type(error).__name__}: {error})") from error
+    for key in ("state_dict", "model", "teacher"):
+        state = state.get(key, state) if isinstance(state.get(key), dict) else state
+    return dict(state)
+
+
+def load_weights(model: Any, state: dict[str, Any], name: str) -> None:
+    """Load tensors by name; a classifier head that the backbone lacks is left out, nothing else is.
+
+    Raises
+    ------
+    UsageError
+        If tensors are missing, left over, or of another shape.
+    """
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    wanted = model.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    extra = sorted(key for key in set(state) - set(wanted) if not key.startswith(("head.", "fc.", "classifier.")))
+    shapes = sorted(key for key in set(wanted) & set(state) if wanted[key].shape != state[key].shape)
+    for kind, keys in (("lack", missing), ("have too many", extra), ("have other shapes in", shapes)):
+        if keys:
+            raise UsageError(f"these weights do not fit {name}: they {kind} {', '.join(keys[:3])} ({len(keys)} in all)")
+    model.load_state_dict({key: state[key] for key in wanted})
+
+
+def pick_device(device: str) -> str:
+    """`auto` is the first GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    UsageError
+        If a GPU is asked for and there is none.
+    """
+    torch = import_torch()
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"no GPU is usable here, asked for was --device {device}; use --device cpu")
+    if not device.startswith(("cuda", "cpu")):
+        raise UsageError(f"--device is auto, cpu, cuda or cuda:N; found {device!r}")
+    return "cuda:0" if device == "cuda" else device
+
+
+def import_torch() -> Any:
+    """torch, or one line that says how to get it."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingPackageError(f"encoders need torch ({error}); pip install 'histograde[mil]'") from error
+    return torch
+
+
+def import_timm() -> Any:
+    """timm, or one line that says how to get it."""
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingPackageError(f"this encoder needs timm ({error}); pip install 'histograde[mil]'") from error
+    return timm

@@ -1,0 +1,142 @@
+"""The command line: `histograde COMMAND`. Each command is one module, imported when it is called.
+
+A module of a command has a function `command` with typer's annotations. To add one: a file, a line in `COMMANDS`
+with its one-line help, and a test. `--config FILE` gives defaults for the options of every command.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from wsi.errors import UsageError, WsiError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("workflows.demo", "The whole way on slides that it makes itself: start here."),
+    "info": ("workflows.info", "What a slide file holds, and whether it would be accepted."),
+    "extract": ("workflows.extract", "Slides to tissue, tiles and features, in one store per slide."),
+    "train": ("workflows.train", "Features and labels to a model that grades, with held-out figures."),
+    "grade": ("workflows.grade", "Slides to grades, heatmaps, a worklist and a report: the main job."),
+    "evaluate": ("workflows.evaluate", "Predictions against labels: metrics with intervals, and plots."),
+    "render": ("workflows.render", "The heatmaps of a run again, from its stored scores."),
+    "report": ("workflows.report", "The report of a run again, from its stored scores."),
+    "verify": ("workflows.verify", "Every chunk of a store against its checksum and the manifest."),
+}
+"""Name to module and one-line help, in the order in which `--help` lists them."""
+
+EXIT_FAILED, EXIT_USAGE, EXIT_QUARANTINED = 1, 2, 3
+EXIT_INTERRUPTED = 130
+
+ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+"""Typer carries a click of its own in newer versions and uses the package in older ones: take what it raises."""
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands from `COMMANDS` and imports only the one that runs, so that `--help` is quick."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, stub, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name and stub else stub, rest
+
+
+def load_command(name: str) -> Any:
+    """Import a command's module and build its click command."""
+    module, summary = COMMANDS[name]
+    app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+    function = import_module(module).command
+    app.command(name, help=function.__doc__ or summary)(function)
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="New here? `histograde demo` runs everything once and opens no network connection. "
+    "Exit codes: 0 all done, 3 some slides in quarantine, 2 wrong usage, 1 failed. Research use only.",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"histograde {version('histograde')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with defaults for options: one table a command.", metavar="FILE")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one line.", metavar="")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.", metavar="")
+    ] = False,
+) -> None:
+    """Whole-slide images to graded, explained slides.
+
+    The way of a slide: **extract** finds tissue and turns tiles into features, **train** learns a grade from them,
+    **grade** puts new slides into a worklist with heatmaps and a report.
+    """
+    if config is not None:
+        from workflows.config import read_defaults
+
+        defaults = read_defaults(config)
+        if unknown := sorted(set(defaults) - set(COMMANDS)):
+            raise UsageError(f"{config}: no command is called {unknown[0]!r}; there are: {', '.join(COMMANDS)}")
+        ctx.default_map = defaults
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: an error is one line on standard error and an exit code."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in argv
+    argv = [part for part in argv if part != "--debug"]
+    command: Any = typer.main.get_command(app)
+    try:
+        code = command.main(argv, prog_name="histograde", standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("interrupted; the same command goes on where it stopped", err=True)
+        code = EXIT_INTERRUPTED
+    except ClickException as error:
+        error.show()  # type: ignore[attr-defined]
+        code = EXIT_USAGE
+    except WsiError as error:
+        if debug:
+            raise
+        typer.echo(f"histograde: {error}", err=True)
+        code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_FAILED
+    except Exception as error:
+        if debug:
+            raise
+        typer.echo(f"histograde: unexpected {type(error).__name__}: {error} (--debug shows where)", err=True)
+        code = EXIT_FAILED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

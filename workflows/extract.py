@@ -1,0 +1,141 @@
+"""`histograde extract`: slides to feature stores."""
+
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workflows.options import Device, MaxBad, ReaderName, SlideMpp, Slides, Weights, Workers
+
+if TYPE_CHECKING:
+    from workflows.pipeline import ExtractConfig, Failure, SlideResult
+    from workflows.sources import SlideSource
+
+
+def command(
+    slides: Slides,
+    store: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the stores; made if it is not there.")],
+    encoder: Annotated[str, typer.Option(help="lite0, toy, or timm:NAME with --weights.")] = "lite0",
+    weights: Weights = None,
+    mpp: Annotated[float, typer.Option(help="Scale of the tiles in um/px.")] = 0.5,
+    tile_px: Annotated[int, typer.Option(help="Side of a tile in pixels; must be the encoder's.")] = 224,
+    stride_px: Annotated[
+        int | None, typer.Option(help="Distance of neighbouring tiles in their pixels.", show_default="tile-px")
+    ] = None,
+    min_tissue: Annotated[float, typer.Option(help="Smallest share of tissue in a tile, above 0 up to 1.")] = 0.5,
+    slide_mpp: SlideMpp = None,
+    workers: Workers = 0,
+    device: Device = "auto",
+    reader: ReaderName = None,
+    max_bad: MaxBad = 0.2,
+    chunk_tiles: Annotated[int, typer.Option(min=1, help="Tiles in one task: the most that a crash can cost.")] = 512,
+) -> None:
+    """Slides to tissue, tiles and features, in one Zarr v3 store per slide.
+
+    Run it again at any time: what is done is checked and skipped, what is damaged is repaired, and after a crash the
+    work goes on inside the slide. A slide that cannot be processed is quarantined with its reason.
+
+    Example: `histograde extract slides/ --store features/`
+    """
+    from wsi.tiles import TileSpec
+    from wsi.units import parse_mpp
+    from workflows.pipeline import ExtractConfig
+    from workflows.sources import find_slides
+
+    config = ExtractConfig(
+        store=store,
+        encoder=encoder,
+        weights=weights,
+        tiles=TileSpec(tile_px, mpp, tile_px if stride_px is None else stride_px, min_tissue),
+        device=device,
+        reader=reader,
+        max_bad=max_bad,
+        chunk_tiles=chunk_tiles,
+        workers=workers,
+    )
+    summary = extract(find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp)), config)
+    typer.echo(summary.text(store))
+    if summary.quarantined:
+        raise typer.Exit(3)
+
+
+@dataclass(slots=True)
+class ExtractSummary:
+    """What an extraction came to."""
+
+    slides: int = 0
+    tiles: int = 0
+    bad: int = 0
+    chunks: int = 0
+    seconds: float = 0.0
+    quarantined: "list[Failure]" = field(default_factory=list)
+    results: "list[SlideResult]" = field(default_factory=list)
+
+    def add(self, result: "SlideResult") -> None:
+        """Count one slide."""
+        self.slides += 1
+        self.results.append(result)
+        if result.failure is not None:
+            self.quarantined.append(result.failure)
+            return
+        self.tiles += result.tiles
+        self.bad += result.bad
+        self.chunks += result.chunks
+
+    def text(self, store: Path) -> str:
+        """A few lines for people."""
+        from workflows.progress import clock
+
+        done = self.slides - len(self.quarantined)
+        head = (
+            f"{done} of {self.slides} slides in {store}: {self.tiles:,} tiles, {self.bad} bad, "
+            f"{self.chunks} chunks computed in this run, {clock(self.seconds)}"
+        )
+        lines = [f"  {one.slide_id}: {one.message} [{one.error_class}] -> {one.remedy}" for one in self.quarantined]
+        return "\n".join([head, *([f"{len(lines)} quarantined:", *lines] if lines else [])])
+
+
+def extract(sources: "list[SlideSource]", config: "ExtractConfig") -> ExtractSummary:
+    """Extract features of all slides, with progress, and write `run.json` into the store's folder.
+
+    Raises
+    ------
+    WsiError
+        If the encoder cannot be loaded or does not take such tiles. A slide's own fault is in the summary instead.
+    """
+    from workflows.cluster import connect
+    from workflows.config import RunRecord
+    from workflows.pipeline import check_encoder_takes, run_pipeline
+    from workflows.progress import Progress
+
+    check_encoder_takes(config)
+    summary = ExtractSummary()
+    start = time.perf_counter()
+    with connect(config.workers) as client, Progress("extract") as progress:
+        progress.begin(len(sources))
+        for result in run_pipeline(client, sources, config, progress):
+            summary.add(result)
+    summary.seconds = time.perf_counter() - start
+    record = RunRecord("extract", asdict(replace(config, store=Path(config.store))))
+    record.inputs = {one.source.slide_id: one.content_hash for one in summary.results if one.content_hash}
+    record.counts = {
+        "slides": summary.slides,
+        "quarantined": len(summary.quarantined),
+        "tiles": summary.tiles,
+        "bad_tiles": summary.bad,
+        "chunks_computed": summary.chunks,
+    }
+    record.timings_s = total_seconds(summary.results) | {"wall": summary.seconds}
+    record.write(config.store)
+    return summary
+
+
+def total_seconds(results: "list[SlideResult]") -> dict[str, float]:
+    """Seconds by stage over all slides."""
+    total: dict[str, float] = {}
+    for result in results:
+        for stage, seconds in result.seconds.items():
+            total[stage] = total.get(stage, 0.0) + seconds
+    return total

@@ -1,0 +1,288 @@
+"""The lines of a run's tables: `Grading`, `Quarantined`, and `ModelSummary`, and the files that hold them."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from zipfile import BadZipFile
+
+from PIL.Image import DecompressionBombError
+
+from wsi.errors import MissingPackageError, UsageError, WsiError
+from wsi.files import write_atomic, write_json
+from wsi.scales import EvidenceKind
+
+Task = Literal["grade", "class"]
+Value = TypeVar("Value")
+
+PREDICTIONS, QUARANTINE, MODEL = "predictions.csv", "quarantine.csv", "model.json"
+RUN_AGAIN = "run `histograde grade` again into this folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """The line of one slide in `predictions.csv`.
+
+    Attributes
+    ----------
+    slide_id, patient_id : str
+    task : {"grade", "class"}
+        Whether the classes are ordered.
+    classes : tuple of str
+    probabilities : tuple of float
+        One a class; sums to 1.
+    predicted : str
+        One of `classes`.
+    calibrated : bool
+    tiles, bad_tiles : int
+        Tiles that took part, and those that could not be read.
+    tissue_mm2 : float
+    model_id : str
+    seconds : float
+        Time spent on the slide.
+    """
+
+    slide_id: str
+    patient_id: str
+    task: Task
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    predicted: str
+    calibrated: bool
+    tiles: int
+    bad_tiles: int
+    tissue_mm2: float
+    model_id: str
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if self.predicted not in self.classes or len(self.classes) != len(self.probabilities):
+            raise UsageError(
+                f"slide {self.slide_id}: {self.predicted!r} with {len(self.probabilities)} probabilities "
+                f"does not fit the classes {', '.join(self.classes)}"
+            )
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the predicted class."""
+        return self.probabilities[self.classes.index(self.predicted)]
+
+    @property
+    def label(self) -> str:
+        """The predicted class as a person reads it."""
+        return class_labels(self.task, self.classes)[self.classes.index(self.predicted)]
+
+    @property
+    def bad_share(self) -> float:
+        """Share of all tiles that could not be read."""
+        return self.bad_tiles / max(1, self.tiles + self.bad_tiles)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A slide without a result: where it stopped, the class of failure, the message, and what cures it."""
+
+    slide_id: str
+    stage: str
+    error_class: str
+    message: str
+    remedy: str
+
+    @classmethod
+    def of(cls, slide_id: str, stage: str, error: WsiError) -> "Quarantined":
+        """From the error that stopped the slide."""
+        return cls(slide_id, stage, error.code, str(error), error.remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number with its 95 % interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """What a reader of the report needs to know of the model.
+
+    Attributes
+    ----------
+    model_id : str
+        Digest or name that tells models apart.
+    name : str
+        Architecture ("abmil").
+    task : {"grade", "class"}
+    classes : tuple of str
+    encoder : mapping
+        The encoder's card as plain values (name, dim, licence, weights_sha256 ...).
+    cohort : mapping of str to str or number
+        What it was trained on, in the order in which to show it ("slides": 60, "patients": 40 ...).
+    metrics : tuple of Metric
+        Out of fold, in the order in which to show them.
+    metrics_on : str
+        On what the metrics were measured ("5-fold cross-validation by patient").
+    calibrated : bool
+    calibration : str
+        One sentence: how, and on what; or that nothing was done.
+    limits : tuple of str
+        Sentences on where the model must not be trusted.
+    evidence : {"probability", "signed"}
+        What the per-tile evidence is.
+    evidence_limit : float
+        For signed evidence, the value at the ends of the scale.
+    """
+
+    model_id: str
+    name: str
+    task: Task
+    classes: tuple[str, ...]
+    encoder: Mapping[str, Any]
+    cohort: Mapping[str, Any] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    metrics_on: str = ""
+    calibrated: bool = False
+    calibration: str = ""
+    limits: tuple[str, ...] = ()
+    evidence: EvidenceKind = "probability"
+    evidence_limit: float = 1.0
+
+    @property
+    def class_labels(self) -> tuple[str, ...]:
+        """The classes as a person reads them."""
+        return class_labels(self.task, self.classes)
+
+
+def class_labels(task: Task, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Classes as a person reads them: "Grade group 3" where all are grade groups 0 to 5, else as they are."""
+    grade_groups = task == "grade" and set(classes) <= set("012345")
+    return tuple(f"Grade group {name}" for name in classes) if grade_groups else classes
+
+
+def save_predictions(run: str | Path, gradings: Sequence[Grading]) -> None:
+    """Write `predictions.csv`, and the same as Parquet.
+
+    Raises
+    ------
+    MissingPackageError
+        If pyarrow is not there; the CSV has been written then.
+    """
+    rows = [prediction_row(grading) for grading in gradings]
+    write_csv(Path(run) / PREDICTIONS, rows, columns=list(rows[0]) if rows else ["slide_id", "patient_id"])
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingPackageError('predictions.parquet needs pyarrow: pip install "histograde[report]"') from error
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), buffer)
+    write_atomic(Path(run) / "predictions.parquet", buffer.getvalue())
+
+
+def prediction_row(grading: Grading) -> dict[str, Any]:
+    """A grading as the columns of `predictions.csv`, in their order."""
+    return {
+        "slide_id": grading.slide_id,
+        "patient_id": grading.patient_id,
+        grading.task: grading.predicted,
+        **{f"p_{name}": p for name, p in zip(grading.classes, grading.probabilities, strict=True)},
+        "calibrated": "yes" if grading.calibrated else "no",
+        "tiles": grading.tiles,
+        "bad_tiles": grading.bad_tiles,
+        "tissue_mm2": grading.tissue_mm2,
+        "model_id": grading.model_id,
+        "seconds": grading.seconds,
+    }
+
+
+def load_predictions(run: str | Path) -> tuple[Grading, ...]:
+    """The lines of `predictions.csv`."""
+    return read_part(Path(run) / PREDICTIONS, lambda data: tuple(_grading(row) for row in _csv_rows(data)))
+
+
+def _grading(row: Mapping[str, str]) -> Grading:
+    task: Task = "grade" if "grade" in row else "class"
+    classes = tuple(column.removeprefix("p_") for column in row if column.startswith("p_"))
+    return Grading(
+        row["slide_id"],
+        row["patient_id"],
+        task,
+        classes,
+        tuple(float(row[f"p_{name}"]) for name in classes),
+        row[task],
+        row["calibrated"] == "yes",
+        int(row["tiles"]),
+        int(row["bad_tiles"]),
+        float(row["tissue_mm2"]),
+        row["model_id"],
+        float(row["seconds"]),
+    )
+
+
+def save_quarantine(run: str | Path, quarantined: Iterable[Quarantined]) -> None:
+    """Write `quarantine.csv`; it is there, with its head only, when there is nothing to say."""
+    columns = ["slide_id", "stage", "error_class", "message", "remedy"]
+    write_csv(Path(run) / QUARANTINE, [asdict(one) for one in quarantined], columns)
+
+
+def load_quarantine(run: str | Path) -> tuple[Quarantined, ...]:
+    """The lines of `quarantine.csv`."""
+    return read_part(Path(run) / QUARANTINE, lambda data: tuple(Quarantined(**row) for row in _csv_rows(data)))
+
+
+def save_model(run: str | Path, model: ModelSummary) -> None:
+    """Write `model.json`."""
+    write_json(Path(run) / MODEL, asdict(model) | {"cohort": list(map(list, model.cohort.items()))})
+
+
+def load_model(run: str | Path) -> ModelSummary:
+    """Read `model.json`."""
+    return read_part(Path(run) / MODEL, lambda data: _model(json.loads(data)))
+
+
+def _model(said: dict[str, Any]) -> ModelSummary:
+    changes = {
+        "classes": tuple(said["classes"]),
+        "cohort": dict(said["cohort"]),
+        "metrics": tuple(Metric(**metric) for metric in said["metrics"]),
+        "limits": tuple(said["limits"]),
+    }
+    return ModelSummary(**(said | changes))
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write a table atomically, with one line a row whatever the platform."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())
+
+
+def _csv_rows(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+
+
+def read_part(path: Path, decode: Callable[[bytes], Value], advice: str = RUN_AGAIN) -> Value:
+    """Decode one file of a run.
+
+    Raises
+    ------
+    UsageError
+        In one line, if it is missing or damaged, with what to do.
+    """
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        return decode(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UsageError(f"{name} is missing; {advice}") from error
+    except UsageError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, DecompressionBombError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{name} cannot be read ({said}); {advice}") from error

@@ -1,0 +1,35 @@
+"""Options that several commands share, said once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Slides = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SLIDES...",
+        help="Slide files, folders (a DICOM folder is one slide), globs, or a CSV with the columns slide_id, path "
+        "and optional patient_id, site, mpp.",
+        show_default=False,
+    ),
+]
+SlideMpp = Annotated[
+    str | None,
+    typer.Option(
+        metavar="UM",
+        help="Pixel size of level 0 in um/px (or x,y) for slides that state none or one that cannot be; recorded. A "
+        "plausible value in a file is overruled only by the mpp column of a CSV.",
+    ),
+]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Worker processes; 0 works in this process with a thread on each core.")
+]
+Device = Annotated[str, typer.Option(metavar="DEV", help="Where the encoder runs: auto, cpu, cuda or cuda:N.")]
+Weights = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Local file of the encoder's weights, where it needs one.")
+]
+ReaderName = Annotated[
+    str | None, typer.Option("--reader", metavar="NAME", help="Only this reader: openslide, tiffslide or array.")
+]
+MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Largest share of unreadable tiles that a slide may have.")]

@@ -1,0 +1,524 @@
+"""From slides to feature stores, and on: one loop over Dask futures.
+
+Each slide goes plan -> chunks -> publish -> finish. Planning (tissue, tiles), every chunk of tiles (read, encode,
+write) and finishing (say, grading) are tasks; publishing is a rename that this process does. A bounded number of
+slides is in flight, so that neither the graph nor memory grows with the archive. A slide that fails is
+quarantined with its reason, and the loop goes on.
+"""
+
+import json
+import shutil
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mil.encoders import Encoder, load_encoder
+from wsi.errors import NoTissueError, RecipeMismatchError, TooManyBadTilesError, WsiError
+from wsi.files import write_json
+from wsi.slide import Slide, hash_files, open_slide, slide_files
+from wsi.store import CHUNK_TILES, FeatureStore, store_path, verify_folder
+from wsi.store_writer import (
+    FeatureWriter,
+    begin_features,
+    check_card,
+    check_recipe,
+    publish_grid,
+    reopen_damaged,
+    slide_lock,
+)
+from wsi.tiles import TileReader, TileSpec, tile_grid
+from wsi.overview import OVERVIEW_MPP, read_overview
+from wsi.tissue import check_brightfield, find_tissue
+from workflows.sources import SlideSource
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+TISSUE_METHOD = "classical-1"
+OPEN_SLIDES_A_THREAD = 2
+READ_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractConfig:
+    """Everything that decides what is extracted, and how.
+
+    Attributes
+    ----------
+    store : Path
+        Folder of the stores.
+    encoder : str
+        Name of the encoder; `weights` is its local file where it needs one.
+    tiles : TileSpec
+    device : str
+        "auto", "cpu", "cuda", "cuda:N".
+    reader : str or None
+        Only this reader, instead of the first that knows the file.
+    max_bad : float
+        Largest share of unreadable tiles that a slide may have, 0 to 1.
+    chunk_tiles : int
+        Tiles in a task.
+    workers : int
+        Worker processes; 0 is this process with one thread a core.
+    """
+
+    store: Path
+    encoder: str = "lite0"
+    weights: Path | None = None
+    tiles: TileSpec = field(default_factory=TileSpec)
+    device: str = "auto"
+    reader: str | None = None
+    max_bad: float = 0.2
+    chunk_tiles: int = CHUNK_TILES
+    workers: int = 0
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What the store keeps of it."""
+        return {"tiles": self.tiles.to_dict(), "tissue": {"method": TISSUE_METHOD, "mpp": OVERVIEW_MPP}}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a slide was put into quarantine."""
+
+    slide_id: str
+    stage: str
+    error_class: str
+    message: str
+    remedy: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is left to do for a slide: nothing, where `writer` is None."""
+
+    slide_id: str
+    content_hash: str
+    tiles: int
+    writer: FeatureWriter | None
+    chunks: tuple[int, ...]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDone:
+    """One chunk is in its store."""
+
+    slide_id: str
+    chunk: int
+    tiles: int
+    bad: int
+    seconds: dict[str, float]
+
+
+@dataclass(slots=True)
+class SlideResult:
+    """One slide is through: extracted, and finished if there was anything to finish."""
+
+    source: SlideSource
+    content_hash: str = ""
+    tiles: int = 0
+    bad: int = 0
+    chunks: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    failure: Failure | None = None
+    value: Any = None
+
+    def add(self, seconds: dict[str, float]) -> None:
+        """Add up the time spent by stage."""
+        for stage, spent in seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+
+class Listener:
+    """Hears how the work goes; this one is deaf."""
+
+    def begin(self, slides: int) -> None:
+        """So many slides are to be done."""
+
+    def planned(self, plan: Plan) -> None:
+        """A slide's tiles are known."""
+
+    def chunk(self, done: ChunkDone) -> None:
+        """A chunk was written."""
+
+    def slide(self, result: SlideResult) -> None:
+        """A slide is through, or in quarantine."""
+
+
+def run_pipeline(
+    client: "Client",
+    sources: Iterable[SlideSource],
+    config: ExtractConfig,
+    listener: Listener,
+    finish: Callable[[SlideSource, FeatureStore], Any] | None = None,
+) -> Iterator[SlideResult]:
+    """Take every slide through, and yield each as it is done.
+
+    Parameters
+    ----------
+    finish : callable, optional
+        Called in a task with the slide and its published store; must travel to workers. What it returns is the
+        result's `value`.
+    """
+    threads = sum(client.nthreads().values())
+    loop = _Loop(client, config, listener, finish, most_slides=2 * threads + 1)
+    yield from loop.run(sources)
+
+
+class _Loop:
+    def __init__(
+        self, client: "Client", config: ExtractConfig, listener: Listener, finish: Any, most_slides: int
+    ) -> None:
+        self._client, self._config, self._listener, self._finish = client, config, listener, finish
+        self._most_slides = most_slides
+        self._results: dict[str, SlideResult] = {}
+        self._left: dict[str, int] = {}
+        self._writers: dict[str, FeatureWriter | None] = {}
+        self._locks: dict[str, ExitStack] = {}
+        self._jobs: dict[str, tuple[str, str]] = {}
+
+    def run(self, sources: Iterable[SlideSource]) -> Iterator[SlideResult]:
+        from distributed import as_completed
+
+        waiting = iter(sources)
+        done = as_completed(raise_errors=False)
+        try:
+            while True:
+                while len(self._results) < self._most_slides and (source := next(waiting, None)) is not None:
+                    if (early := self._admit(source, done)) is not None:
+                        yield early
+                if not self._results:
+                    return
+                future = next(done)
+                slide_id, stage = self._jobs.pop(future.key)
+                outcome = _outcome(future, slide_id, stage)
+                future.release()
+                if slide_id not in self._results:
+                    continue
+                if (result := self._advance(slide_id, outcome, done)) is not None:
+                    yield result
+        finally:
+            for lock in self._locks.values():
+                lock.close()
+
+    def _admit(self, source: SlideSource, done: Any) -> SlideResult | None:
+        lock = ExitStack()
+        try:
+            lock.enter_context(slide_lock(self._config.store, source.slide_id))
+        except (WsiError, OSError) as error:
+            result = SlideResult(source, failure=failure_of(source.slide_id, "plan", error))
+            self._listener.slide(result)
+            return result
+        self._locks[source.slide_id] = lock
+        self._results[source.slide_id] = SlideResult(source)
+        self._submit(done, source.slide_id, "plan", plan_slide, source, self._config)
+        return None
+
+    def _submit(self, done: Any, slide_id: str, stage: str, function: Any, *arguments: Any, priority: int = 0) -> None:
+        future: Future = self._client.submit(
+            _guarded, function, slide_id, stage, *arguments, pure=False, priority=priority
+        )
+        self._jobs[future.key] = (slide_id, stage)
+        done.add(future)
+
+    def _advance(self, slide_id: str, outcome: Any, done: Any) -> SlideResult | None:
+        result = self._results[slide_id]
+        if isinstance(outcome, Failure):
+            return self._close(result, outcome)
+        if isinstance(outcome, Plan):
+            self._take_plan(result, outcome, done)
+        elif isinstance(outcome, ChunkDone):
+            result.add(outcome.seconds)
+            result.chunks += 1
+            self._left[slide_id] -= 1
+            self._listener.chunk(outcome)
+        else:
+            result.value, seconds = outcome
+            result.add(seconds)
+            return self._close(result, None)
+        if self._left[slide_id] == 0:
+            return self._publish(result, done)
+        return None
+
+    def _take_plan(self, result: SlideResult, plan: Plan, done: Any) -> None:
+        slide_id = plan.slide_id
+        result.content_hash, result.tiles = plan.content_hash, plan.tiles
+        result.add(plan.seconds)
+        self._writers[slide_id] = plan.writer
+        self._left[slide_id] = len(plan.chunks)
+        self._listener.planned(plan)
+        for chunk in plan.chunks:
+            source = result.source
+            self._submit(done, slide_id, "extract", extract_chunk, source, plan.writer, chunk, self._config, priority=1)
+
+    def _publish(self, result: SlideResult, done: Any) -> SlideResult | None:
+        slide_id = result.source.slide_id
+        try:
+            writer = self._writers[slide_id]
+            if writer is not None:
+                check_bad(writer, self._config.max_bad)
+                writer.publish()
+            store = FeatureStore(store_path(self._config.store, slide_id))
+            result.bad = len(store.bad_tiles(encoder_name(self._config)))
+        except (WsiError, OSError) as error:
+            return self._close(result, failure_of(slide_id, "publish", error))
+        if self._finish is None:
+            return self._close(result, None)
+        self._submit(done, slide_id, "grade", finish_slide, self._finish, result.source, store.path, priority=2)
+        self._left[slide_id] = -1
+        return None
+
+    def _close(self, result: SlideResult, failure: Failure | None) -> SlideResult:
+        slide_id = result.source.slide_id
+        result.failure = failure
+        del self._results[slide_id]
+        self._left.pop(slide_id, None)
+        self._writers.pop(slide_id, None)
+        self._locks.pop(slide_id).close()
+        self._listener.slide(result)
+        return result
+
+
+def _guarded(function: Any, slide_id: str, stage: str, *arguments: Any) -> Any:
+    """Run a task; what goes wrong comes back as a value, so that no exception has to travel."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # whatever it is, it ends this slide only
+        return failure_of(slide_id, stage, error)
+
+
+def _outcome(future: "Future", slide_id: str, stage: str) -> Any:
+    if future.status == "finished":
+        return future.result()
+    error = future.exception()
+    killed = type(error).__name__ == "KilledWorker"
+    message = "the task ended its worker process twice" if killed else f"the task was lost ({future.status}: {error})"
+    remedy = "give workers more memory, or look at the slide alone" if killed else "run the same command again"
+    return Failure(slide_id, stage, "worker_killed" if killed else "lost", message, remedy)
+
+
+def failure_of(slide_id: str, stage: str, error: Exception) -> Failure:
+    """Name the class of an error; one that is not ours is named by its type and kept with its traceback."""
+    if isinstance(error, WsiError):
+        return Failure(slide_id, stage, error.code, str(error), error.remedy)
+    detail = "".join(traceback.format_exception(error))
+    if isinstance(error, MemoryError):
+        return Failure(slide_id, stage, "out_of_memory", "not enough memory", "use fewer workers", detail)
+    if isinstance(error, OSError):
+        remedy = "check disk space, permissions and mounts, then run the same command again"
+        return Failure(slide_id, stage, "io_error", f"{error.strerror or error}", remedy, detail)
+    message = f"{type(error).__name__}: {error}"
+    return Failure(slide_id, stage, "unexpected", message, "report it with the output of --debug", detail)
+
+
+# --- tasks ------------------------------------------------------------------------------------------------------
+
+
+def plan_slide(source: SlideSource, config: ExtractConfig) -> Plan:
+    """Open a slide, find its tissue, lay its tiles and publish the grid, or take up what an earlier run left."""
+    clock = _Clock()
+    encoder = worker_encoder(config)
+    path = store_path(config.store, source.slide_id)
+    content_hash = source_hash(source, path)
+    clock.lap("hash")
+    store = _published(path)
+    slide = source.open(reader=config.reader, content_hash=content_hash)
+    try:
+        slide.info.require_mpp()
+        if store is not None:
+            check_recipe(store, slide.info, config.recipe)
+        if store is None or verify_folder(path, skip=("features",)):
+            store = _lay_grid(slide, config)
+            remember_hash(source, path, content_hash)
+    finally:
+        slide.close()
+    clock.lap("tissue")
+    card = encoder.card.to_dict()
+    if encoder.card.name in store.encoders:
+        check_card(path.name, store.card(encoder.card.name), card)
+        if not reopen_damaged(store, encoder.card.name):
+            clock.lap("verify")
+            return Plan(source.slide_id, content_hash, store.meta["tiles"], None, (), clock.seconds)
+    writer = begin_features(store, card, chunk_tiles=config.chunk_tiles)
+    chunks = tuple(writer.todo())
+    clock.lap("verify")
+    return Plan(source.slide_id, content_hash, writer.tiles, writer, chunks, clock.seconds)
+
+
+def _lay_grid(slide: Slide, config: ExtractConfig) -> FeatureStore:
+    overview = read_overview(slide)
+    check_brightfield(overview)
+    tissue = find_tissue(overview)
+    grid = tile_grid(slide.info, tissue, config.tiles)
+    if not len(grid):
+        area_mm2 = tissue.area_um2 / 1e6
+        found = f"{area_mm2:.2f} mm2 of tissue" if area_mm2 else "no tissue"
+        raise NoTissueError(
+            f"{slide.info.slide_id}: {found}, and no tile of {config.tiles.tile_px} px at {config.tiles.mpp:g} um/px "
+            f"that is at least {config.tiles.min_tissue:.0%} tissue"
+        )
+    return publish_grid(config.store, slide.info, tissue, grid, config.recipe)
+
+
+def _published(path: Path) -> FeatureStore | None:
+    """The store if there is one whose description can be read; what cannot be is planned anew."""
+    if not path.exists():
+        return None
+    try:
+        return FeatureStore(path)
+    except RecipeMismatchError:
+        raise
+    except WsiError:
+        return None
+
+
+def extract_chunk(source: SlideSource, writer: FeatureWriter, chunk: int, config: ExtractConfig) -> ChunkDone:
+    """Read, encode and write one chunk of tiles."""
+    clock = _Clock()
+    encoder = worker_encoder(config)
+    slide, grid = _slide_and_grid(source, writer.store, config)
+    reader = TileReader(slide, grid)
+    clock.lap("open")
+    rows, values, bad = [], [], []
+    for batch in reader.batches(writer.rows(chunk), READ_BATCH):
+        clock.lap("read")
+        rows.append(batch.rows)
+        bad += batch.bad
+        values.append(encoder.encode(batch.pixels))
+        clock.lap("encode")
+    writer.write(chunk, np.concatenate(rows), np.concatenate(values), tuple(bad))
+    clock.lap("write")
+    return ChunkDone(source.slide_id, chunk, sum(map(len, rows)), len(bad), clock.seconds)
+
+
+def finish_slide(finish: Any, source: SlideSource, path: Path) -> tuple[Any, dict[str, float]]:
+    """Run what follows extraction, and say how long it took."""
+    clock = _Clock()
+    value = finish(source, FeatureStore(path))
+    clock.lap("grade")
+    return value, clock.seconds
+
+
+def check_bad(writer: FeatureWriter, max_bad: float) -> None:
+    """Refuse a slide of which too much is unreadable; its stage is removed, the grid stays.
+
+    Raises
+    ------
+    TooManyBadTilesError
+    """
+    bad = writer.bad_tiles()
+    share = len(bad) / writer.tiles
+    if bad and (share > max_bad or len(bad) == writer.tiles):
+        shutil.rmtree(writer.stage)
+        raise TooManyBadTilesError(
+            f"{writer.store.stem}: {len(bad)} of {writer.tiles} tiles ({share:.0%}) cannot be read, "
+            f"at most {max_bad:.0%} is borne; the first: {bad[0].reason}"
+        )
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+# --- what a worker keeps ----------------------------------------------------------------------------------------
+
+_encoders: dict[tuple[str, str, str], Encoder] = {}
+_encoder_lock = threading.Lock()
+_kept = threading.local()
+
+
+def worker_encoder(config: ExtractConfig) -> Encoder:
+    """The encoder, loaded once in a process and shared by its threads."""
+    key = (config.encoder, str(config.weights), config.device)
+    with _encoder_lock:
+        if key not in _encoders:
+            _encoders[key] = load_encoder(config.encoder, weights=config.weights, device=config.device)
+        return _encoders[key]
+
+
+def check_encoder_takes(config: ExtractConfig) -> None:
+    """Refuse, before any slide is opened, tiles that the encoder does not take.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If the encoder's input has another size or another resampling kernel.
+    UsageError
+        If there is no such encoder or it lacks its weights.
+    """
+    card = worker_encoder(config).card
+    for field_name, asked in (("tile_px", config.tiles.tile_px), ("kernel", config.tiles.kernel)):
+        if getattr(card, field_name) != asked:
+            raise RecipeMismatchError(
+                f"the encoder {card.name} takes {field_name} = {getattr(card, field_name)}, asked for is {asked}; "
+                f"tiles are never resized to fit: use --{field_name.replace('_', '-')} {getattr(card, field_name)}"
+            )
+
+
+def encoder_name(config: ExtractConfig) -> str:
+    """The name under which the features are published."""
+    return worker_encoder(config).card.name
+
+
+def _slide_and_grid(source: SlideSource, store: Path, config: ExtractConfig) -> tuple[Slide, Any]:
+    """An open slide and its grid, the last few kept by each thread."""
+    kept: OrderedDict[Any, tuple[Slide, Any]] = _kept.__dict__.setdefault("slides", OrderedDict())
+    digest = FeatureStore(store).grid_sha256
+    key = (source, config.reader, store, digest)
+    if key not in kept:
+        published = FeatureStore(store)
+        slide = source.open(reader=config.reader, content_hash=published.slide.content_hash)
+        kept[key] = (slide, published.grid)
+        while len(kept) > OPEN_SLIDES_A_THREAD:
+            kept.popitem(last=False)[1][0].close()
+    kept.move_to_end(key)
+    return kept[key]
+
+
+# --- the slide's hash, not computed twice -----------------------------------------------------------------------
+
+
+def source_hash(source: SlideSource, store: Path) -> str:
+    """The slide's content hash, from the store's note if size and modification time of its files are unchanged."""
+    files = slide_files(source.path)
+    if not source.path.exists():
+        return open_slide(source.path).info.content_hash
+    try:
+        note = json.loads((store / ".source.json").read_bytes())
+        if note["stamp"] == _stamp(files):
+            return str(note["content_hash"])
+    except (OSError, ValueError, KeyError):
+        pass
+    return hash_files(files)
+
+
+def remember_hash(source: SlideSource, store: Path, content_hash: str) -> None:
+    """Note the hash with the stamp of the files, so that a second start need not read the archive again."""
+    write_json(store / ".source.json", {"stamp": _stamp(slide_files(source.path)), "content_hash": content_hash})
+
+
+def _stamp(files: list[Path]) -> list[list[int]]:
+    return sorted([part.stat().st_size, part.stat().st_mtime_ns] for part in files)
+
+
+__all__ = ["ExtractConfig", "Failure", "Listener", "Plan", "SlideResult", "run_pipeline"]

@@ -1,0 +1,112 @@
+"""How far the work is: a rich display on a terminal, plain lines otherwise."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from workflows.pipeline import ChunkDone, Failure, Listener, Plan, SlideResult
+
+PLAIN_EVERY_S = 10.0
+
+
+class Progress(Listener):
+    """Slides done, tiles/s, time left, bad tiles and quarantined slides, as a context manager."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._terminal = sys.stderr.isatty()
+        self._slides = self._done = self._quarantined = self._tiles = self._bad = 0
+        self._share: dict[str, tuple[int, int]] = {}
+        self._start = self._last = time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        if self._terminal:
+            self._bar = _rich_bar()
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=None, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, slides: int) -> None:
+        self._slides = slides
+        self._start = self._last = time.monotonic()
+        if not self._terminal:
+            print(f"{self._title}: {slides} slides", file=sys.stderr, flush=True)
+        self._show()
+
+    def planned(self, plan: Plan) -> None:
+        self._share[plan.slide_id] = (0, max(len(plan.chunks), 1))
+        self._show()
+
+    def chunk(self, done: ChunkDone) -> None:
+        self._tiles += done.tiles
+        self._bad += done.bad
+        finished, total = self._share.get(done.slide_id, (0, 1))
+        self._share[done.slide_id] = (finished + 1, total)
+        self._show()
+
+    def slide(self, result: SlideResult) -> None:
+        self._done += 1
+        self._share.pop(result.source.slide_id, None)
+        if result.failure is not None:
+            self._quarantined += 1
+            self._say(quarantine_line(result.failure))
+        self._show(last=self._done == self._slides)
+
+    def _show(self, *, last: bool = False) -> None:
+        seconds = max(time.monotonic() - self._start, 1e-3)
+        part = self._done + sum(finished / (total + 1) for finished, total in self._share.values())
+        note = f"{self._tiles / seconds:,.0f} tiles/s, {self._bad} bad tiles, {self._quarantined} quarantined"
+        if self._bar is not None:
+            label = f"{self._done}/{self._slides} slides, {note}"
+            self._bar.update(self._task, total=self._slides, completed=part, note=label)
+        elif last or time.monotonic() - self._last > PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            left = f", {clock(seconds * (self._slides - part) / part)} left" if part > 0 and not last else ""
+            print(f"  {self._done}/{self._slides} slides, {note}{left}", file=sys.stderr, flush=True)
+
+    def _say(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def quarantine_line(failure: Failure) -> str:
+    """One line for a quarantined slide."""
+    return f"  quarantined {failure.slide_id}: {failure.message} [{failure.error_class}]"
+
+
+def clock(seconds: float) -> str:
+    """A duration for people: `45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _rich_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        refresh_per_second=4,
+    )
