@@ -1,12 +1,14 @@
 """Glands, sheets and cords: the architecture that carries the grade.
 
 Everything is a signed distance in um on a grid of about 1 um: `gland` is positive in epithelium and the lumen it encloses,
-`lumen` is positive in the lumen, `gap` in other empty spaces (clefts, vessels). Objects sit on jittered lattices of their own
+`depth` is the true distance to the nearest stroma there, `lumen` is positive in the lumen, `gap` in other empty spaces (clefts,
+vessels). Objects sit on jittered lattices of their own
 and are known from their lattice place alone, so a window can be drawn without its neighbours.
 """
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,7 @@ from wsi.synthetic.layout import Layout
 from wsi.synthetic.noise import Window, key_of, lattice, smooth
 
 FAR_UM = -60.0
+DEEPEST_UM = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Fields:
     x_um: NDArray[np.float32]
     y_um: NDArray[np.float32]
     gland: NDArray[np.float32]
+    depth: NDArray[np.float32]
     lumen: NDArray[np.float32]
     gap: NDArray[np.float32]
     secretion: NDArray[np.float32]
@@ -84,6 +88,7 @@ class Drawing:
             x[None, :] + bend * self.noise("bend x", 18),
             y[:, None] + bend * self.noise("bend y", 18),
             np.full(shape, FAR_UM, np.float32),
+            np.zeros(shape, np.float32),
             np.full(shape, FAR_UM, np.float32),
             np.full(shape, FAR_UM, np.float32),
             np.zeros(shape, np.float32),
@@ -98,6 +103,14 @@ class Drawing:
         found = lattice_objects(key_of(self.key, name), pitch_um, self.window, self.grid_um, reach_um, jitter)
         keep = self.layout.depth_um(code, found.x_um, found.y_um) > depth_um
         return Lattice(found.x_um[keep], found.y_um[keep], found.draws[keep])
+
+    def measure_depth(self) -> None:
+        """Set `depth`: exact to `DEEPEST_UM`, rounded off where it follows the grid's steps."""
+        fields = self.fields
+        depth = cv2.distanceTransform((fields.gland > 0).astype(np.uint8), cv2.DIST_L2, 5) * np.float32(self.grid_um)
+        depth = cv2.GaussianBlur(np.minimum(depth - np.float32(0.5), np.float32(DEEPEST_UM)), (0, 0), 1.2)
+        near = np.clip((fields.gland - 2) / 4, 0, 1)
+        np.copyto(fields.depth, fields.gland + near * (depth - fields.gland))
 
     def box(self, x_um: float, y_um: float, reach_um: float) -> tuple[slice, slice] | None:
         """The part of the window within `reach_um` of a place, None if there is none."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi.synthetic.architecture import Drawing, Fields, Habit, lobed_blob, round_blob
+from wsi.synthetic.architecture import FAR_UM, Drawing, Fields, Habit, lobed_blob, round_blob
 from wsi.synthetic.layout import Layout
 from wsi.synthetic.noise import Window
 
@@ -19,107 +19,117 @@ _Box = tuple[slice, slice]
 def draw_architecture(key: int, window: Window, grid_um: float, layout: Layout, codes: set[int], habit: Habit) -> Fields:
     """Draw everything that lies in a window; `codes` are the regions that reach into it."""
     drawing = Drawing(key, window, grid_um, layout, habit)
-    for code, draw in _DRAWERS.items():
+    for code, (outline, _) in _DRAWERS.items():
         if code in codes:
-            draw(drawing)
+            outline(drawing)
+    drawing.measure_depth()
+    for code, (_, hollow) in _DRAWERS.items():
+        if code in codes:
+            hollow(drawing)
     _vessels(drawing)
     _clefts(drawing)
     return drawing.fields
 
 
-def _put(fields: Fields, box: _Box, code: int, gland: NDArray[np.float32], lumen: NDArray[np.float32] | None) -> None:
-    """Unite an object with what is there: it shows where it is deeper."""
+def _put(drawing: Drawing, box: _Box, code: int, gland: NDArray[np.float32], draws: NDArray[np.float32]) -> None:
+    """Unite an outline with what is there (it shows where it is deeper) and settle whether its lumen holds secretion."""
+    fields = drawing.fields
     front = gland > fields.gland[box]
     fields.kind[box][front] = code
+    fields.secretion[box][front] = _secretion(drawing, draws)
     np.maximum(fields.gland[box], gland, out=fields.gland[box])
-    if lumen is not None:
-        np.maximum(fields.lumen[box], lumen, out=fields.lumen[box])
 
 
-def _secrete(drawing: Drawing, box: _Box, lumen: NDArray[np.float32], draws: NDArray[np.float32]) -> None:
-    """Fill some lumens with pink secretion."""
-    if draws[6] < drawing.habit.secretion:
-        drawing.fields.secretion[box][lumen > -3] = 0.25 + 0.75 * draws[7]
+def _secretion(drawing: Drawing, draws: NDArray[np.float32]) -> float:
+    return float(0.2 + 0.8 * draws[7]) if draws[6] < drawing.habit.secretion else 0.0
 
 
 def _benign(drawing: Drawing) -> None:
-    """Large lobed glands, their lining folded into the lumen."""
-    habit, fields = drawing.habit, drawing.fields
-    pitch = 175 * habit.size
-    reach = 105 * habit.size
-    found = drawing.objects("benign", 1, pitch, reach, 50 * habit.size, jitter=0.16)
-    folds = np.maximum(drawing.noise("folds", 11), -0.3) + 0.6 * drawing.noise("folds wide", 30)
+    """Large lobed glands."""
+    size = drawing.habit.size
+    found = drawing.objects("benign", 1, 160 * size, 105 * size, 30 * size, jitter=0.16)
     for x, y, draws in zip(found.x_um, found.y_um, found.draws, strict=True):
-        radius = (58 + 34 * draws[6]) * habit.size
-        box = drawing.box(x, y, reach)
-        if box is None:
-            continue
-        gland = lobed_blob(fields, box, x, y, radius, draws)
-        thickness = 17 + (7 + 9 * draws[7]) * np.maximum(folds[box], -0.25) + 3 * (1 - habit.lumens) * 6
-        lumen = np.minimum(gland - thickness, 30)
-        _put(fields, box, 1, gland, lumen)
-        _secrete(drawing, box, lumen, draws)
+        box = drawing.box(x, y, 105 * size)
+        if box is not None:
+            _put(drawing, box, 1, lobed_blob(drawing.fields, box, x, y, (54 + 34 * draws[6]) * size, draws), draws)
+
+
+def _benign_lumens(drawing: Drawing) -> None:
+    """A wide lumen into which the lining is folded."""
+    fields, habit = drawing.fields, drawing.habit
+    folds = 5.5 * drawing.noise("folds", 13) + 5.0 * drawing.noise("folds wide", 34)
+    lining = 19 + 8 * (1 - habit.lumens) + np.maximum(folds, -3)
+    lumen = np.where(fields.kind == 1, fields.depth - lining, np.float32(FAR_UM))
+    np.maximum(fields.lumen, lumen, out=fields.lumen)
 
 
 def _pattern3(drawing: Drawing) -> None:
-    """Small, round, separate glands with one layer of cells."""
-    habit, fields = drawing.habit, drawing.fields
-    found = drawing.objects("small", 3, 66 * habit.size, 44 * habit.size, 18, jitter=0.17)
+    """Small, round, separate glands."""
+    size = drawing.habit.size
+    found = drawing.objects("small", 3, 64 * size, 44 * size, 12, jitter=0.15)
     for x, y, draws in zip(found.x_um, found.y_um, found.draws, strict=True):
-        radius = (22 + 12 * draws[4]) * habit.size
+        radius = (21 + 9 * draws[4]) * size
         box = drawing.box(x, y, radius * 1.4)
-        if box is None:
-            continue
-        gland = round_blob(fields, box, x, y, radius, draws)
-        lining = (11 + 3 * draws[5]) + 5 * (1 - habit.lumens)
-        lumen = gland - (lining if draws[5] > habit.closed else 40)
-        _put(fields, box, 3, gland, lumen)
-        _secrete(drawing, box, lumen, draws)
+        if box is not None:
+            _put(drawing, box, 3, round_blob(drawing.fields, box, x, y, radius, draws), draws)
+
+
+def _pattern3_lumens(drawing: Drawing) -> None:
+    """One round lumen, one layer of cells around it."""
+    fields, habit = drawing.fields, drawing.habit
+    lining = 12.0 + 4 * (1 - habit.lumens) + 1.2 * drawing.noise("lining", 30)
+    lumen = np.where(fields.kind == 3, fields.depth - lining, np.float32(FAR_UM))
+    np.maximum(fields.lumen, lumen, out=fields.lumen)
 
 
 def _pattern4(drawing: Drawing) -> None:
-    """Fused glands: broad epithelium with many small punched-out lumens."""
-    habit, fields = drawing.habit, drawing.fields
-    found = drawing.objects("fused", 4, 165 * habit.size, 115 * habit.size, 30, jitter=0.2)
+    """Fused glands: broad fields of epithelium."""
+    size = drawing.habit.size
+    found = drawing.objects("fused", 4, 150 * size, 115 * size, 20, jitter=0.2)
     ragged = 4 * drawing.noise("ragged", 20)
     for x, y, draws in zip(found.x_um, found.y_um, found.draws, strict=True):
-        box = drawing.box(x, y, 115 * habit.size)
-        if box is None:
-            continue
-        gland = lobed_blob(fields, box, x, y, (62 + 24 * draws[6]) * habit.size, draws) + ragged[box]
-        _put(fields, box, 4, gland, None)
-    holes = drawing.objects("holes", 4, 31 * habit.size, 16, 8, jitter=0.22)
+        box = drawing.box(x, y, 115 * size)
+        if box is not None:
+            gland = lobed_blob(drawing.fields, box, x, y, (62 + 24 * draws[6]) * size, draws) + ragged[box]
+            _put(drawing, box, 4, gland, draws)
+
+
+def _pattern4_lumens(drawing: Drawing) -> None:
+    """Many small punched-out lumens."""
+    habit, fields = drawing.habit, drawing.fields
+    holes = drawing.objects("holes", 4, 30 * habit.size, 16, 4, jitter=0.22)
     for x, y, draws in zip(holes.x_um, holes.y_um, holes.draws, strict=True):
-        if draws[5] < habit.closed:
-            continue
         box = drawing.box(x, y, 20)
-        if box is None:
+        if box is None or draws[5] < habit.closed:
             continue
         radius = (5.5 + 5.0 * draws[4]) * habit.size * (0.7 + 0.3 * habit.lumens)
-        lumen = np.minimum(round_blob(fields, box, x, y, radius, draws), fields.gland[box] - 9)
+        lumen = np.minimum(round_blob(fields, box, x, y, radius, draws), fields.depth[box] - 8)
+        lumen[fields.kind[box] != 4] = FAR_UM
+        fields.secretion[box][lumen > -3] = _secretion(drawing, draws)
         np.maximum(fields.lumen[box], lumen, out=fields.lumen[box])
-        _secrete(drawing, box, lumen, draws)
 
 
 def _pattern5(drawing: Drawing) -> None:
-    """Sheets without lumens, cords and single cells between the fibres."""
-    habit, fields = drawing.habit, drawing.fields
+    """Sheets, and single cells and cords between the fibres."""
+    size = drawing.habit.size
     mix = drawing.noise("sheets or cords", 160)
-    found = drawing.objects("sheets", 5, 150 * habit.size, 115 * habit.size, 25, jitter=0.25)
     ragged = 7 * drawing.noise("ragged", 16)
+    found = drawing.objects("sheets", 5, 135 * size, 115 * size, 15, jitter=0.25)
     for x, y, draws in zip(found.x_um, found.y_um, found.draws, strict=True):
-        box = drawing.box(x, y, 115 * habit.size)
+        box = drawing.box(x, y, 115 * size)
         if box is None or draws[5] > 0.75:
             continue
-        gland = lobed_blob(fields, box, x, y, (52 + 26 * draws[6]) * habit.size, draws) + ragged[box]
-        _put(fields, box, 5, gland - 10 * np.maximum(mix[box], -0.5), None)
-    cells = drawing.objects("cells", 5, 17, 14, 4, jitter=0.42)
+        gland = lobed_blob(drawing.fields, box, x, y, (52 + 26 * draws[6]) * size, draws) + ragged[box]
+        _put(drawing, box, 5, gland - 10 * np.maximum(mix[box], -0.5), draws)
+    cells = drawing.objects("cells", 5, 15, 14, 2, jitter=0.42)
     for x, y, draws in zip(cells.x_um, cells.y_um, cells.draws, strict=True):
-        if draws[5] > 0.45:
-            continue
-        box = drawing.box(x, y, 12)
+        box = drawing.box(x, y, 12) if draws[5] < 0.5 else None
         if box is not None:
-            _put(fields, box, 5, round_blob(fields, box, x, y, 5.5 + 2.5 * draws[4], draws), None)
+            _put(drawing, box, 5, round_blob(drawing.fields, box, x, y, 5.5 + 2.5 * draws[4], draws), draws)
+
+
+def _no_lumens(drawing: Drawing) -> None:
+    """Pattern 5 makes none."""
 
 
 def _vessels(drawing: Drawing) -> None:
@@ -147,4 +157,10 @@ def _clefts(drawing: Drawing) -> None:
     np.maximum(fields.gap, cleft, out=fields.gap)
 
 
-_DRAWERS: dict[int, Callable[[Drawing], None]] = {1: _benign, 3: _pattern3, 4: _pattern4, 5: _pattern5}
+_Drawer = Callable[[Drawing], None]
+_DRAWERS: dict[int, tuple[_Drawer, _Drawer]] = {
+    1: (_benign, _benign_lumens),
+    3: (_pattern3, _pattern3_lumens),
+    4: (_pattern4, _pattern4_lumens),
+    5: (_pattern5, _no_lumens),
+}

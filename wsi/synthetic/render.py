@@ -13,7 +13,7 @@ from wsi.synthetic.layout import UNIT_UM, Layout
 from wsi.synthetic.noise import Window, key_of, lattice, smooth
 from wsi.synthetic.patterns import draw_architecture
 
-_MARGIN = 64  # grid cells around a block whose nuclei may reach into it or push others aside
+_MARGIN = 96  # grid cells around a block whose nuclei may reach into it or push others aside
 _RIM = 10  # grid cells around a block that are drawn and cut off again
 _SHEET_PX = 1024
 
@@ -72,7 +72,7 @@ def slide_tint(seed: int) -> Tint:
         cytoplasm_e=rng.uniform(0.34, 0.66),
         stroma_h=rng.uniform(0.03, 0.13),
         stroma_e=rng.uniform(0.42, 0.78),
-        fibres=rng.uniform(0.25, 0.5),
+        fibres=rng.uniform(0.12, 0.3),
         crowd=rng.uniform(0.12, 0.5),
         lymphocytes=rng.uniform(0.0, 0.3),
     )
@@ -124,31 +124,59 @@ def _tissue(scene: Scene, core: Window, wide: Window, tissue: NDArray[np.float32
     layout, g = scene.layout, scene.grid_px
     codes = {c for c, plan in layout.patterns.items() if _upsampled(scene, plan, wide).max() > -120}
     fields = draw_architecture(scene.seed, wide, scene.grid_um, layout, codes, scene.habit)
+    flow = _fibre_flow(scene, wide, fields.gland)
+    places = _nuclei(scene, wide, fields, tissue, flow)
+    cells = _cells(wide, scene.grid_um, fields, places)
     trim = _MARGIN - _RIM
     inner = (slice(trim, wide.h - trim), slice(trim, wide.w - trim))
     rim = Window(core.x - _RIM, core.y - _RIM, core.w + 2 * _RIM, core.h + 2 * _RIM)
-    flow = _fibre_flow(scene, wide)
-    base_h, base_e = _ground(scene, rim, Fields(*(getattr(fields, n)[inner] for n in Fields.__slots__)), tissue[inner], [f[inner] for f in flow])
+    part = Fields(*(getattr(fields, name)[inner] for name in Fields.__slots__))
+    base_h, base_e = _ground(scene, rim, part, tissue[inner], [f[inner] for f in (*flow, *cells)])
     full = (rim.w * g, rim.h * g)
     haematoxylin = cv2.resize(base_h, full, interpolation=cv2.INTER_LINEAR)
     eosin = cv2.resize(base_e, full, interpolation=cv2.INTER_LINEAR)
-    places = _nuclei(scene, wide, fields, tissue, flow)
     picks = (places.priority.astype(np.float64) * 1e6).astype(np.int64)
     nuclei.stamp(haematoxylin, places, picks, rim.x * scene.grid_um, rim.y * scene.grid_um, scene.mpp)
     cut = (slice(_RIM * g, (_RIM + core.h) * g), slice(_RIM * g, (_RIM + core.w) * g))
     return np.ascontiguousarray(haematoxylin[cut]), np.ascontiguousarray(eosin[cut])
 
 
-def _fibre_flow(scene: Scene, window: Window) -> list[NDArray[np.float32]]:
-    """Bent coordinates (um) along and across the fibres of the stroma."""
+def _fibre_flow(scene: Scene, window: Window, gland: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Bent coordinates (um) along and across the fibres of the stroma; near a gland they follow its outline."""
     key, g = key_of(scene.seed, "flow"), scene.grid_um
     turn = float(lattice(key, Window(0, 0, 1, 1))[0, 0]) * np.pi
     x = ((np.arange(window.w, dtype=np.float32) + window.x + 0.5) * np.float32(g))[None, :]
     y = ((np.arange(window.h, dtype=np.float32) + window.y + 0.5) * np.float32(g))[:, None]
-    bend = 45 * smooth(key + 1, 260 / g, window) + 9 * smooth(key + 2, 70 / g, window)
+    bend = 45 * smooth(key + 1, 260 / g, window) + 9 * smooth(key + 2, 60 / g, window) + 1.6 * smooth(key + 4, 14 / g, window)
     sway = 45 * smooth(key + 3, 240 / g, window)
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    return [x * cos + y * sin + sway, y * cos - x * sin + bend]
+    around = np.float32(0.75) * np.exp(np.minimum(gland, 0) * np.float32(1 / 14))
+    across = y * cos - x * sin + bend
+    return [x * cos + y * sin + sway, across - around * gland * np.float32(1.6)]
+
+
+def _cells(
+    window: Window, grid_um: float, fields: Fields, places: nuclei.Places
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Each cell's own tint (-1 to 1) and the walls between cells (0 to 1): a pixel belongs to the nearest nucleus."""
+    seeds = np.ones((window.h, window.w), np.uint8)
+    tints = np.zeros((window.h, window.w), np.float32)
+    row = (places.y_um / np.float32(grid_um)).astype(np.intp) - window.y
+    column = (places.x_um / np.float32(grid_um)).astype(np.intp) - window.x
+    here = (row >= 0) & (column >= 0) & (row < window.h) & (column < window.w)
+    if not here.any():
+        return tints, tints
+    row, column = row[here], column[here]
+    seeds[row, column] = 0
+    tints[row, column] = (places.priority[here] * 97.0) % 2 - 1
+    _, label = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    of_label = np.zeros(int(label.max()) + 1, np.float32)
+    of_label[label[row, column]] = tints[row, column]
+    walls = np.zeros((window.h, window.w), np.uint8)
+    walls[:, 1:] |= label[:, 1:] != label[:, :-1]
+    walls[1:] |= label[1:] != label[:-1]
+    blur = cv2.GaussianBlur(walls.astype(np.float32), (0, 0), 0.6)
+    return cv2.GaussianBlur(of_label[label], (0, 0), 0.8), blur
 
 
 @lru_cache(maxsize=1)
@@ -159,7 +187,7 @@ def _fibre_sheet() -> NDArray[np.uint8]:
     fx, fy = frequency[None, :] / 512, frequency[:, None] / 512  # cycles per um
     spectrum = np.fft.fft2(rng.standard_normal((_SHEET_PX, _SHEET_PX)))
     total = np.zeros((_SHEET_PX, _SHEET_PX))
-    for width, length, weight in ((1.1, 26.0, 1.0), (2.6, 60.0, 0.9), (6.0, 90.0, 0.7)):
+    for width, length, weight in ((1.0, 14.0, 0.8), (2.4, 26.0, 1.0), (6.0, 45.0, 1.0)):
         band = np.exp(-((fy * width * 2.2) ** 2) * 2 - (fx * length) ** 2) * np.abs(fy * width)
         layer = np.fft.ifft2(spectrum * band).real
         total += weight * layer / layer.std()
@@ -201,7 +229,8 @@ def _ground(
     tint, key = scene.tint, key_of(scene.seed, "ground")
     gland, empty = _cover(_twice(fields.gland)), _cover(_twice(np.maximum(fields.lumen, fields.gap)))
     inside = _cover(_twice(tissue), 0.8)
-    fibre_map = [_twice(f) * 2 % _SHEET_PX for f in flow]
+    along, across, tints, walls = (_twice(f) for f in flow)
+    fibre_map = (along * 2 % _SHEET_PX, across * 2 % _SHEET_PX)
     fibres = cv2.remap(_fibre_sheet(), *fibre_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP).astype(np.float32)
     fibres = (fibres - 128) * np.float32(1 / 42)
     grain = _wrapped(_grain_sheet(), window.x * 2, window.y * 2, window.w * 2, window.h * 2)
@@ -210,8 +239,9 @@ def _ground(
     blue = _twice(1 + 0.16 * smooth(key + 3, 300 / scene.grid_um, window))
     stroma_e = np.float32(tint.stroma_e) * np.maximum(1 + np.float32(tint.fibres) * fibres + 0.1 * grain - 0.16 * loose, 0)
     stroma_h = np.float32(tint.stroma_h) * (1 + 0.3 * fibres)
-    cell_e = np.float32(tint.cytoplasm_e) * (1 + 0.16 * grain)
-    cell_h = np.float32(tint.cytoplasm_h) * (1 - 0.14 * grain)
+    apical = np.clip(_twice(fields.lumen) * 0.12 + 1.3, 0, 1)
+    cell_e = np.float32(tint.cytoplasm_e) * (1 + 0.13 * grain + 0.16 * tints - 0.25 * walls - 0.15 * apical)
+    cell_h = np.float32(tint.cytoplasm_h) * (1 - 0.12 * grain + 0.2 * tints - 0.35 * walls - 0.45 * apical)
     fill = _twice(fields.secretion) * (0.5 + 0.12 * grain)
     full = (1 - empty) * inside
     eosin = full * (stroma_e + gland * (cell_e - stroma_e)) * strong + empty * inside * fill
@@ -224,7 +254,7 @@ def _nuclei(
     scene: Scene, window: Window, fields: Fields, tissue: NDArray[np.float32], flow: list[NDArray[np.float32]]
 ) -> nuclei.Places:
     """All nuclei of a window: along the linings, through the sheets, between the fibres."""
-    slope_y, slope_x = np.gradient(fields.gland, scene.grid_um)
+    slope_y, slope_x = np.gradient(fields.depth, scene.grid_um)
     slopes = (slope_x.astype(np.float32), slope_y.astype(np.float32))
     layers = [
         nuclei.thinned(_lining(scene, window, fields, tissue, slopes)),
@@ -251,7 +281,10 @@ def _spots(key: int, window: Window, pitch: int, grid_um: float) -> _Spots:
     jx, jy, draw, priority = (lattice(key + k, cells) for k in range(4))
     column = (np.arange(cells.x, cells.x + cells.w, dtype=np.float32)[None, :] + jx) * pitch
     row = (np.arange(cells.y, cells.y + cells.h, dtype=np.float32)[:, None] + jy) * pitch
-    at = ((row - window.y).astype(np.intp).ravel(), (column - window.x).astype(np.intp).ravel())
+    # float32 may round a place up to the next cell, at the window's end off the window
+    at_row = np.minimum((row - window.y).astype(np.intp), window.h - 1)
+    at_column = np.minimum((column - window.x).astype(np.intp), window.w - 1)
+    at = (at_row.ravel(), at_column.ravel())
     um = np.float32(grid_um)
     return _Spots(at, (column * um).ravel(), (row * um).ravel(), draw.ravel(), priority.ravel())
 
@@ -261,7 +294,7 @@ def _lining(
 ) -> nuclei.Places:
     """Nuclei of the epithelium: a row at its height above the stroma, or all through where there is no row to keep."""
     spots = _spots(key_of(scene.seed, "lining"), window, 3, scene.grid_um)
-    gland, lumen, kind = fields.gland[spots.at], fields.lumen[spots.at], fields.kind[spots.at]
+    gland, lumen, kind = fields.depth[spots.at], fields.lumen[spots.at], fields.kind[spots.at]
     height = np.select([kind == 1, kind == 3], [np.float32(9.0), np.float32(5.2)], np.float32(0))
     off = gland - height
     in_row = (height > 0) & (np.abs(off) < 3.2)
@@ -272,7 +305,7 @@ def _lining(
     scale = np.where(in_row, off / np.maximum(steep_x**2 + steep_y**2, 0.3), 0).astype(np.float32)
     angle = np.where(in_row, np.arctan2(steep_y, steep_x) + (spots.draw - 0.5) * 0.6, spots.draw * np.float32(np.pi))
     look = np.where(kind == 1, nuclei.LUMINAL, nuclei.TUMOUR).astype(np.int8)
-    apart = np.where(kind == 1, np.float32(6.6), np.where(in_row, np.float32(7.4), np.float32(8.2)))
+    apart = np.where(kind == 1, np.float32(6.6), np.where(in_row, np.float32(6.9), np.float32(7.3)))
     return nuclei.Places(
         spots.x_um - steep_x * scale, spots.y_um - steep_y * scale, look, angle.astype(np.float32), spots.priority, apart
     ).take(keep)
@@ -283,7 +316,7 @@ def _basal(
 ) -> nuclei.Places:
     """Flat nuclei against the stroma, in benign glands only."""
     spots = _spots(key_of(scene.seed, "basal"), window, 4, scene.grid_um)
-    off = fields.gland[spots.at] - np.float32(2.0)
+    off = fields.depth[spots.at] - np.float32(2.0)
     keep = (np.abs(off) < 2.2) & (fields.kind[spots.at] == 1) & (tissue[spots.at] > 2.5) & (fields.lumen[spots.at] < -3)
     steep_x, steep_y = slopes[0][spots.at], slopes[1][spots.at]
     scale = off / np.maximum(steep_x**2 + steep_y**2, 0.3)
