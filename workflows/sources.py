@@ -12,7 +12,8 @@ from wsi.store import store_path
 from wsi.units import parse_mpp
 
 SUFFIXES = frozenset(
-    ".svs .svslide .ndpi .mrxs .scn .bif .vms .vmu .tif .tiff .czi .zvi .dcm .png .jpg .jpeg .npy .isyntax .vsi".split()
+    (".svs", ".svslide", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".tif", ".tiff", ".czi", ".zvi", ".dcm")
+    + (".png", ".jpg", ".jpeg", ".npy", ".isyntax", ".vsi")
 )
 """What counts as a slide in a folder; a file named by the user is taken whatever its suffix."""
 
