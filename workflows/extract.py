@@ -39,10 +39,10 @@ def command(
 
     Example: `histograde extract slides/ --store features/`
     """
-    from wsi.tiles import TileSpec
-    from wsi.units import parse_mpp
     from workflows.pipeline import ExtractConfig
     from workflows.sources import find_slides
+    from wsi.tiles import TileSpec
+    from wsi.units import parse_mpp
 
     config = ExtractConfig(
         store=store,
@@ -107,7 +107,7 @@ def extract(sources: "list[SlideSource]", config: "ExtractConfig") -> ExtractSum
     """
     from workflows.cluster import connect
     from workflows.config import RunRecord
-    from workflows.pipeline import check_encoder_takes, run_pipeline
+    from workflows.pipeline import check_encoder_takes, run_pipeline, total_seconds
     from workflows.progress import Progress
 
     check_encoder_takes(config)
@@ -130,12 +130,3 @@ def extract(sources: "list[SlideSource]", config: "ExtractConfig") -> ExtractSum
     record.timings_s = total_seconds(summary.results) | {"wall": summary.seconds}
     record.write(config.store)
     return summary
-
-
-def total_seconds(results: "list[SlideResult]") -> dict[str, float]:
-    """Seconds by stage over all slides."""
-    total: dict[str, float] = {}
-    for result in results:
-        for stage, seconds in result.seconds.items():
-            total[stage] = total.get(stage, 0.0) + seconds
-    return total

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mil.encoders import Encoder, load_encoder
+from workflows.sources import SlideSource
 from wsi.errors import NoTissueError, RecipeMismatchError, TooManyBadTilesError, WsiError
 from wsi.files import write_json
+from wsi.overview import OVERVIEW_MPP, read_overview
 from wsi.slide import Slide, hash_files, open_slide, slide_files
 from wsi.store import CHUNK_TILES, FeatureStore, store_path, verify_folder
 from wsi.store_writer import (
@@ -35,9 +37,7 @@ from wsi.store_writer import (
     slide_lock,
 )
 from wsi.tiles import TileReader, TileSpec, tile_grid
-from wsi.overview import OVERVIEW_MPP, read_overview
 from wsi.tissue import check_brightfield, find_tissue
-from workflows.sources import SlideSource
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -161,15 +161,15 @@ def run_pipeline(
     sources: Iterable[SlideSource],
     config: ExtractConfig,
     listener: Listener,
-    finish: Callable[[SlideSource, FeatureStore], Any] | None = None,
+    finish: Callable[[SlideSource, FeatureStore, float], Any] | None = None,
 ) -> Iterator[SlideResult]:
     """Take every slide through, and yield each as it is done.
 
     Parameters
     ----------
     finish : callable, optional
-        Called in a task with the slide and its published store; must travel to workers. What it returns is the
-        result's `value`.
+        Called in a task with the slide, its published store and the seconds spent on it so far; must travel to
+        workers. What it returns is the result's `value`.
     """
     threads = sum(client.nthreads().values())
     loop = _Loop(client, config, listener, finish, most_slides=2 * threads + 1)
@@ -275,7 +275,8 @@ class _Loop:
             return self._close(result, failure_of(slide_id, "publish", error))
         if self._finish is None:
             return self._close(result, None)
-        self._submit(done, slide_id, "grade", finish_slide, self._finish, result.source, store.path, priority=2)
+        spent = sum(result.seconds.values())
+        self._submit(done, slide_id, "grade", finish_slide, self._finish, result.source, store.path, spent, priority=2)
         self._left[slide_id] = -1
         return None
 
@@ -320,6 +321,15 @@ def failure_of(slide_id: str, stage: str, error: Exception) -> Failure:
         return Failure(slide_id, stage, "io_error", f"{error.strerror or error}", remedy, detail)
     message = f"{type(error).__name__}: {error}"
     return Failure(slide_id, stage, "unexpected", message, "report it with the output of --debug", detail)
+
+
+def total_seconds(results: Iterable[SlideResult]) -> dict[str, float]:
+    """Seconds by stage over all slides."""
+    total: dict[str, float] = {}
+    for result in results:
+        for stage, seconds in result.seconds.items():
+            total[stage] = total.get(stage, 0.0) + seconds
+    return total
 
 
 # --- tasks ------------------------------------------------------------------------------------------------------
@@ -402,10 +412,10 @@ def extract_chunk(source: SlideSource, writer: FeatureWriter, chunk: int, config
     return ChunkDone(source.slide_id, chunk, sum(map(len, rows)), len(bad), clock.seconds)
 
 
-def finish_slide(finish: Any, source: SlideSource, path: Path) -> tuple[Any, dict[str, float]]:
+def finish_slide(finish: Any, source: SlideSource, path: Path, spent_s: float) -> tuple[Any, dict[str, float]]:
     """Run what follows extraction, and say how long it took."""
     clock = _Clock()
-    value = finish(source, FeatureStore(path))
+    value = finish(source, FeatureStore(path), spent_s)
     clock.lap("grade")
     return value, clock.seconds
 

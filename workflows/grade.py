@@ -1,0 +1,360 @@
+"""`histograde grade`: the main job, from slides to a worklist with heatmaps and a report."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workflows.options import Device, MaxBad, ReaderName, SlideMpp, Slides, Weights, Workers
+
+if TYPE_CHECKING:
+    from mil.model_folder import GradingModel
+    from mil.prediction import Prediction
+    from workflows.gradings import Grading, ModelSummary, Quarantined
+    from workflows.pipeline import ExtractConfig, SlideResult
+    from workflows.results import GradedSlide
+    from workflows.sources import SlideSource
+    from wsi.slide import Slide
+    from wsi.store import FeatureStore
+
+THUMBNAIL_PX = 1600
+TOP_TILES = 8
+EXIT_QUARANTINED = 3
+
+
+def command(
+    slides: Slides,
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Model folder made by `histograde train`.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; the same one again resumes it.")],
+    store: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the feature stores.", show_default="RUN/features")
+    ] = None,
+    slide_mpp: SlideMpp = None,
+    weights: Weights = None,
+    workers: Workers = 0,
+    device: Device = "auto",
+    reader: ReaderName = None,
+    max_bad: MaxBad = 0.2,
+) -> None:
+    """Slides to grades, heatmaps, a worklist and a report: extracts what is missing, then predicts.
+
+    Writes predictions.csv (and .parquet), worklist.csv, quarantine.csv, run.json, heatmaps/ and report/index.html.
+    Exit code 0: all graded. 3: some slides are in quarantine, each with its reason.
+
+    Example: `histograde grade archive/ --model model/ --out graded/`
+    """
+    from workflows.sources import find_slides
+    from wsi.units import parse_mpp
+
+    config = GradeConfig(model, out, store or out / "features", weights, workers, device, reader, max_bad)
+    summary = grade(find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp)), config)
+    typer.echo(summary.text(out))
+    if summary.quarantined:
+        raise typer.Exit(EXIT_QUARANTINED)
+
+
+@dataclass(frozen=True, slots=True)
+class GradeConfig:
+    """Everything that decides how slides are graded.
+
+    Attributes
+    ----------
+    model : Path
+        Model folder.
+    out : Path
+        The run folder.
+    store : Path
+        Folder of the feature stores.
+    weights, workers, device, reader, max_bad
+        As in `workflows.pipeline.ExtractConfig`.
+    """
+
+    model: Path
+    out: Path
+    store: Path
+    weights: Path | None = None
+    workers: int = 0
+    device: str = "auto"
+    reader: str | None = None
+    max_bad: float = 0.2
+
+
+@dataclass(slots=True)
+class GradeSummary:
+    """What a run came to."""
+
+    gradings: "list[Grading]"
+    quarantined: "list[Quarantined]"
+    seconds: float
+
+    def text(self, out: Path) -> str:
+        """A few lines for people."""
+        from workflows.progress import clock
+
+        total = len(self.gradings) + len(self.quarantined)
+        lines = [f"{len(self.gradings)} of {total} slides graded in {clock(self.seconds)}: {out}/report/index.html"]
+        if self.quarantined:
+            lines.append(f"{len(self.quarantined)} in quarantine (quarantine.csv):")
+            lines += [
+                f"  {one.slide_id}: {one.message} [{one.error_class}] -> {one.remedy}" for one in self.quarantined
+            ]
+        return "\n".join(lines)
+
+
+def grade(sources: "list[SlideSource]", config: GradeConfig) -> GradeSummary:
+    """Grade slides into a run folder.
+
+    A second call with the same folder does only what is missing. Features that lie in the store already are used
+    after a check of their checksums.
+
+    Raises
+    ------
+    WsiError
+        If the model or its encoder cannot be loaded, or the run folder holds the work of another model.
+    """
+    from mil.model_folder import load_model
+    from workflows.cluster import connect
+    from workflows.gradings import Quarantined, save_model, save_predictions, save_quarantine
+    from workflows.pipeline import check_encoder_takes, run_pipeline, worker_encoder
+    from workflows.progress import Progress
+    from workflows.worklist import rank_slides, save_worklist
+    from wsi.store_writer import check_card
+
+    start = time.perf_counter()
+    model = load_model(config.model)
+    extraction = extract_config(model, config)
+    check_encoder_takes(extraction)
+    check_card(f"the model {config.model.name}", model.card.encoder_card, worker_encoder(extraction).card.to_dict())
+    summary = model_summary(model)
+    config.out.mkdir(parents=True, exist_ok=True)
+    _check_same_model(config.out, summary)
+    save_model(config.out, summary)
+    results = []
+    with connect(config.workers) as client, Progress("grade") as progress:
+        progress.begin(len(sources))
+        finish = GradeOne(config.out, config.model, config.reader, summary)
+        for result in run_pipeline(client, sources, extraction, progress, finish):
+            results.append(result)
+    results.sort(key=lambda result: result.source.slide_id)
+    gradings = [result.value for result in results if result.failure is None]
+    quarantined = [
+        Quarantined(one.slide_id, one.stage, one.error_class, one.message, one.remedy)
+        for one in (result.failure for result in results)
+        if one is not None
+    ]
+    save_predictions(config.out, gradings)
+    save_quarantine(config.out, quarantined)
+    save_worklist(config.out, rank_slides(gradings))
+    done = GradeSummary(gradings, quarantined, time.perf_counter() - start)
+    _write_record(config, results, done)
+    _write_report(config.out)
+    return done
+
+
+def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig":
+    """How slides must be extracted for a model: as its training slides were.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If the model's recipe is one that this version cannot repeat.
+    """
+    from mil.encoders import ENCODERS, TIMM_PREFIX
+    from workflows.pipeline import ExtractConfig
+    from wsi.errors import RecipeMismatchError
+    from wsi.tiles import TileSpec
+
+    name = model.encoder
+    extraction = ExtractConfig(
+        store=config.store,
+        encoder=name if name in ENCODERS else TIMM_PREFIX + name,
+        weights=config.weights,
+        tiles=TileSpec(**model.card.recipe["tiles"]),
+        device=config.device,
+        reader=config.reader,
+        max_bad=config.max_bad,
+        workers=config.workers,
+    )
+    for field, value in model.card.recipe["tissue"].items():
+        if extraction.recipe["tissue"].get(field) != value:
+            raise RecipeMismatchError(
+                f"the model was trained with tissue.{field} = {value!r}, this version has "
+                f"{extraction.recipe['tissue'].get(field)!r}; train anew, or use the version that made the model"
+            )
+    return extraction
+
+
+_models: "dict[Path, GradingModel]" = {}
+
+
+@dataclass(frozen=True, slots=True)
+class GradeOne:
+    """Grades one slide from its store and draws its heatmaps. Runs on workers, where the model is loaded once."""
+
+    out: Path
+    model: Path
+    reader: str | None
+    summary: "ModelSummary"
+
+    def __call__(self, source: "SlideSource", store: "FeatureStore", seconds: float) -> "Grading":
+        from workflows.render import render_slide
+        from workflows.results import save_slide
+
+        if (done := self._done_before(source, store)) is not None:
+            return done
+        from mil.bag import Bag
+        from mil.model_folder import load_model
+
+        clock = time.perf_counter()
+        if self.model not in _models:
+            _models[self.model] = load_model(self.model)
+        model = _models[self.model]
+        model.check_store(store)
+        prediction = model.predict(Bag.from_store(store, model.encoder))
+        slide = source.open(reader=self.reader, content_hash=store.slide.content_hash)
+        try:
+            graded = graded_slide(source, store, slide, prediction, model.encoder)
+        finally:
+            slide.close()
+        graded = replace(graded, seconds=seconds + time.perf_counter() - clock)
+        render_slide(self.out, graded.maps(self.summary))
+        save_slide(self.out, graded)
+        return graded.grading
+
+    def _done_before(self, source: "SlideSource", store: "FeatureStore") -> "Grading | None":
+        """The slide's result by this model, if an earlier run finished it."""
+        from workflows.render import FOLDER
+        from workflows.results import load_slide, slide_folder
+        from wsi.errors import WsiError
+        from wsi.exports import EXPORTS
+
+        folder = slide_folder(self.out, source.slide_id, FOLDER)
+        try:
+            graded = load_slide(self.out, source.slide_id)
+        except WsiError:
+            return None
+        same = graded.model_id == self.summary.model_id and graded.info == store.slide
+        same = same and graded.patient_id == source.patient_id
+        drawn = folder.is_dir() and len(list(folder.iterdir())) >= len(EXPORTS)
+        return graded.grading if same and drawn else None
+
+
+def graded_slide(
+    source: "SlideSource", store: "FeatureStore", slide: "Slide", prediction: "Prediction", encoder: str
+) -> "GradedSlide":
+    """Put together all that is kept of a slide: its prediction, thumbnail and most-attended tiles."""
+    from shapely import MultiPolygon
+
+    from workflows.results import GradedSlide, TopTile, top_tile_rows
+    from wsi.slide import thumbnail
+
+    grid, tissue = store.grid, store.tissue
+    w, h = (round(side) for side in grid.side_px0)
+    tops = []
+    for row in top_tile_rows(grid, prediction.rows, prediction.attention, TOP_TILES):
+        x, y = grid.coords[row].tolist()
+        tops.append(TopTile(int(row), slide.read_region((x, y), 0, (w, h))))
+    return GradedSlide(
+        info=store.slide,
+        patient_id=source.patient_id,
+        task=prediction.task,
+        classes=prediction.classes,
+        probabilities=prediction.probabilities,
+        predicted=prediction.label,
+        calibrated=prediction.calibrated,
+        model_id=prediction.model_id,
+        seconds=0.0,
+        grid=grid,
+        rows=prediction.rows,
+        attention=prediction.attention,
+        evidence=prediction.tile_evidence,
+        bad=tuple(store.bad_tiles(encoder)),
+        tissue=MultiPolygon(tissue.polygons()),
+        tissue_area_um2=tissue.area_um2,
+        thumbnail=thumbnail(slide, THUMBNAIL_PX),
+        top_tiles=tuple(tops),
+        qc=store.meta.get("qc", {}),
+    )
+
+
+def model_summary(model: "GradingModel") -> "ModelSummary":
+    """What the report says of a model."""
+    from workflows.gradings import Metric, ModelSummary
+
+    card, training = model.card, model.card.training
+    calibration = card.calibration
+    if calibration:
+        said = (
+            f"Probabilities are calibrated by {calibration['method']} (T = {calibration['temperature']:.2f}) on "
+            f"{calibration['slides']} held-out slides: expected calibration error {calibration['ece_before']:.3f} before, "
+            f"{calibration['ece_after']:.3f} after."
+        )
+    else:
+        said = "Probabilities are not calibrated: read them as an order, not as frequencies."
+    sites = training.get("sites", 0)
+    return ModelSummary(
+        model_id=model.model_id,
+        name=card.network.model,
+        task=card.task,
+        classes=card.classes,
+        encoder=card.encoder_card,
+        cohort={key: training[key] for key in ("slides", "patients", "sites") if key in training},
+        metrics=tuple(Metric(name, one["value"], one["low"], one["high"]) for name, one in training["metrics"].items()),
+        metrics_on=f"{training['folds']}-fold cross-validation by patient",
+        calibrated=calibration is not None,
+        calibration=said,
+        limits=(
+            "Research use only: not a medical device, and not to be used for diagnosis or treatment.",
+            f"Trained on {training['slides']} slides of {training['patients']} patients from {sites} "
+            f"site{'s' if sites != 1 else ''}; other stains, scanners and organs are outside what it has seen.",
+            f"Tiles were embedded by {card.encoder_card['name']} ({card.encoder_card['licence']}) at "
+            f"{card.recipe['tiles']['mpp']:g} um/px.",
+            "Attention shows what the model weighed, not where a tumour is.",
+        ),
+    )
+
+
+def _check_same_model(out: Path, summary: "ModelSummary") -> None:
+    from workflows.gradings import MODEL, load_model
+    from wsi.errors import RecipeMismatchError
+
+    if (out / MODEL).exists() and (kept := load_model(out)).model_id != summary.model_id:
+        raise RecipeMismatchError(
+            f"{out}: holds a run of model {kept.model_id}, asked for is {summary.model_id}; use another --out folder"
+        )
+
+
+def _write_record(config: GradeConfig, results: "list[SlideResult]", done: GradeSummary) -> None:
+    from workflows.config import RunRecord
+    from workflows.pipeline import total_seconds
+    from wsi.files import file_record
+
+    record = RunRecord("grade", {**_plain(config)})
+    record.inputs = {one.source.slide_id: one.content_hash for one in results if one.content_hash}
+    record.inputs["model"] = str(done.gradings[0].model_id) if done.gradings else ""
+    for name in ("predictions.csv", "worklist.csv", "quarantine.csv"):
+        record.outputs[name] = file_record(config.out / name)["sha256"]
+    record.counts = {
+        "slides": len(results),
+        "graded": len(done.gradings),
+        "quarantined": len(done.quarantined),
+        "tiles": sum(one.tiles for one in done.gradings),
+        "bad_tiles": sum(one.bad_tiles for one in done.gradings),
+        "chunks_computed": sum(one.chunks for one in results),
+    }
+    record.timings_s = total_seconds(results) | {"wall": done.seconds}
+    record.write(config.out)
+
+
+def _plain(config: GradeConfig) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(config)
+
+
+def _write_report(out: Path) -> None:
+    from workflows.pages import write_report
+
+    write_report(out)
