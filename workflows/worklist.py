@@ -1,0 +1,138 @@
+"""The order in which to look at graded slides, and the reason for each place.
+
+The urgency of a slide is a sum of three parts, each 0 to 1 before its weight:
+
+- severity, weight 1: the mean of the classes' severities under the slide's probabilities. For a grade, severities
+  rise evenly from 0 (first class) to 1 (last). For classes without order it is 0 for a class that is named benign,
+  normal or negative (if none is: for the first class) and 1 for all others;
+- uncertainty, weight 1/2: the entropy of the probabilities, divided by that of an even guess;
+- quality, weight 1/4: the larger of the share of unreadable tiles over 20 %, and how far the tissue falls short of
+  1 mm2; each at most 1.
+
+Most urgent first; equal ones by slide_id. The reason names the grade, then whatever else raised the place.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workflows.gradings import Grading, Task, class_labels, write_csv
+
+UNCERTAINTY_WEIGHT = 0.5
+QUALITY_WEIGHT = 0.25
+WORST_BAD_SHARE = 0.2
+LITTLE_TISSUE_MM2 = 1.0
+TOLD_BAD_SHARE = 0.02
+RIVAL_PROBABILITY = 0.25
+"""A second class with at least this probability makes the grade uncertain in the reason's words."""
+
+HARMLESS = ("benign", "normal", "negative", "no tumour", "no tumor", "non-tumour", "non-tumor", "healthy")
+
+RULE = (
+    "Most urgent first: expected severity of the probabilities (0\u20131), plus half of their uncertainty "
+    "(entropy, 0\u20131), plus a quarter of the quality trouble (unreadable tiles, full at 20 %; tissue short of "
+    "1 mm\u00b2). Equal places by slide name."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the worklist: its number from 1, the slide, how urgent it is, and why."""
+
+    rank: int
+    grading: Grading
+    urgency: float
+    reason: str
+
+
+def rank_slides(gradings: Iterable[Grading]) -> list[Place]:
+    """The worklist, most urgent first."""
+    rated = sorted(((round(urgency(one), 6), one) for one in gradings), key=lambda pair: (-pair[0], pair[1].slide_id))
+    return [Place(rank, one, value, reason(one)) for rank, (value, one) in enumerate(rated, start=1)]
+
+
+def urgency(grading: Grading) -> float:
+    """The sum that the module's text describes, 0 to 1.75."""
+    severity = sum(p * s for p, s in zip(grading.probabilities, severities(grading.task, grading.classes), strict=True))
+    return (
+        severity + UNCERTAINTY_WEIGHT * uncertainty(grading.probabilities) + QUALITY_WEIGHT * quality_trouble(grading)
+    )
+
+
+def severities(task: Task, classes: Sequence[str]) -> list[float]:
+    """How bad each class is, 0 to 1."""
+    if task == "grade":
+        return [place / max(1, len(classes) - 1) for place in range(len(classes))]
+    harmless = [name.strip().lower().replace("_", " ").startswith(HARMLESS) for name in classes]
+    if not any(harmless):
+        harmless[0] = True
+    return [0.0 if is_harmless else 1.0 for is_harmless in harmless]
+
+
+def uncertainty(probabilities: Sequence[float]) -> float:
+    """Entropy relative to an even guess, 0 (sure) to 1."""
+    if len(probabilities) < 2:
+        return 0.0
+    return max(0.0, -sum(p * math.log(p) for p in probabilities if p > 0)) / math.log(len(probabilities))
+
+
+def quality_trouble(grading: Grading) -> float:
+    """How little the pixels can be relied on, 0 to 1."""
+    short_of_tissue = 1 - grading.tissue_mm2 / LITTLE_TISSUE_MM2
+    return max(0.0, min(1.0, max(grading.bad_share / WORST_BAD_SHARE, short_of_tissue)))
+
+
+def reason(grading: Grading) -> str:
+    """Why a slide has its place, in words: `grade group 5 (0.83); 12 % of tiles unreadable`."""
+    label = grading.label.replace("Grade group", "grade group", 1)
+    parts = [f"{label} ({grading.confidence:.2f})"]
+    rival = _rival(grading)
+    if rival:
+        parts.append(rival)
+    if grading.bad_share >= TOLD_BAD_SHARE:
+        parts.append(f"{grading.bad_share:.0%} of tiles unreadable".replace("%", " %"))
+    elif grading.bad_tiles:
+        parts.append(f"{grading.bad_tiles} unreadable {'tile' if grading.bad_tiles == 1 else 'tiles'}")
+    if grading.tissue_mm2 < LITTLE_TISSUE_MM2:
+        parts.append(f"little tissue ({grading.tissue_mm2:.2g} mm\u00b2)")
+    return "; ".join(parts)
+
+
+def _rival(grading: Grading) -> str:
+    order = sorted(range(len(grading.classes)), key=lambda k: (-grading.probabilities[k], k))
+    if len(order) < 2:
+        return ""
+    first, second = order[:2]
+    predicted = grading.classes.index(grading.predicted)
+    if grading.probabilities[second] < RIVAL_PROBABILITY and predicted == first:
+        return ""
+    names = _short(grading.task, grading.classes)
+    low, high = sorted((first, second))
+    if predicted not in (first, second):
+        return f"probability is highest for {names[first]} ({grading.probabilities[first]:.2f})"
+    return f"uncertain between {names[low]} and {names[high]}"
+
+
+def _short(task: Task, classes: tuple[str, ...]) -> list[str]:
+    return [label.removeprefix("Grade group ") for label in class_labels(task, classes)]
+
+
+def save_worklist(run: str | Path, places: Sequence[Place]) -> None:
+    """Write `worklist.csv`, most urgent first."""
+    columns = ["rank", "slide_id", "patient_id", "grade", "confidence", "urgency", "reason"]
+    task = places[0].grading.task if places else "grade"
+    columns[3] = task
+    rows = [
+        {
+            "rank": place.rank,
+            "slide_id": place.grading.slide_id,
+            "patient_id": place.grading.patient_id,
+            task: place.grading.predicted,
+            "confidence": round(place.grading.confidence, 4),
+            "urgency": round(place.urgency, 4),
+            "reason": place.reason,
+        }
+        for place in places
+    ]
+    write_csv(Path(run) / "worklist.csv", rows, columns)
