@@ -84,12 +84,7 @@ def _rings(mask: np.ndarray) -> list[np.ndarray]:
                 path.append(vertices[edge])
             edge = following[edge]
         rings += _simple(path)
-    return [
-        np.stack([np.array(ring) % width, np.array(ring) // width], axis=1).astype(
-            np.float64
-        )
-        for ring in rings
-    ]
+    return [np.stack([np.array(ring) % width, np.array(ring) // width], axis=1).astype(np.float64) for ring in rings]
 
 
 def _simple(path: list[int]) -> list[list[int]]:
@@ -121,12 +116,7 @@ def _simplified(polygon: Polygon, tolerance_px: float) -> Polygon:
     while tolerance_px > 0.1:
         simpler = polygon.simplify(tolerance_px, preserve_topology=True)
         same = abs(simpler.area - polygon.area) <= AREA_TOLERANCE * polygon.area
-        if (
-            same
-            and simpler.is_valid
-            and isinstance(simpler, Polygon)
-            and not simpler.is_empty
-        ):
+        if same and simpler.is_valid and isinstance(simpler, Polygon) and not simpler.is_empty:
             return simpler
         tolerance_px /= 2
     return polygon

@@ -11,6 +11,9 @@ from wsi.slide import Slide
 OVERVIEW_MPP = 8.0
 """Scale in um/px: a gland is a few pixels wide, a whole slide a few megapixels."""
 
+MAX_OVERVIEW_PX = 1 << 23
+"""Larger slides (beyond 25 x 21 mm at 8 um/px) are reduced further, so that memory does not grow with the slide."""
+
 BLOCK_PX = 128
 """Side of the blocks that are read singly once the whole cannot be decoded; about 1 mm."""
 
@@ -49,6 +52,11 @@ class Overview:
     def px_um(self) -> tuple[float, float]:
         """Width and height of a pixel of the overview in um."""
         return self.downsample[0] * self.mpp[0], self.downsample[1] * self.mpp[1]
+
+    @property
+    def side_um(self) -> float:
+        """Mean side of a pixel of the overview in um."""
+        return (self.px_um[0] * self.px_um[1]) ** 0.5
 
     @property
     def unreadable_share(self) -> float:
@@ -105,43 +113,22 @@ def _levels(slide: Slide, downsample: float) -> list[int]:
     ]
 
 
-def _read_what_can_be(
-    slide: Slide, size_px: tuple[int, int], level: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_what_can_be(slide: Slide, size_px: tuple[int, int], level: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (H, W, 3) uint8 and which of them are readable (H, W) bool, from one level."""
     width, height = size_px
     try:
-        return read_scaled(slide, slide.info.bounds_px0, size_px, level=level), np.ones(
-            (height, width), bool
-        )
+        return read_scaled(slide, slide.info.bounds_px0, size_px, level=level), np.ones((height, width), bool)
     except TileReadError:
         pass
     pixels = np.full((height, width, 3), 255, np.uint8)
     readable = np.zeros((height, width), bool)
-    blocks = [
-        (left, top, BLOCK_PX)
-        for top in range(0, height, BLOCK_PX)
-        for left in range(0, width, BLOCK_PX)
-    ]
-    failed = [
-        block
-        for block in blocks
-        if not _read_block(slide, level, block, pixels, readable)
-    ]
+    blocks = [(left, top, BLOCK_PX) for top in range(0, height, BLOCK_PX) for left in range(0, width, BLOCK_PX)]
+    failed = [block for block in blocks if not _read_block(slide, level, block, pixels, readable)]
     if len(failed) == len(blocks) > 1:
         return pixels, readable
     while failed:
-        parts = [
-            part
-            for block in failed
-            if block[2] > SMALLEST_BLOCK_PX
-            for part in _quarters(block)
-        ]
-        failed = [
-            part
-            for part in parts
-            if not _read_block(slide, level, part, pixels, readable)
-        ]
+        parts = [part for block in failed if block[2] > SMALLEST_BLOCK_PX for part in _quarters(block)]
+        failed = [part for part in parts if not _read_block(slide, level, part, pixels, readable)]
     return pixels, readable
 
 
@@ -160,9 +147,7 @@ def _read_block(
     x, y, bounds_w, bounds_h = slide.info.bounds_px0
     dx, dy = bounds_w / width, bounds_h / height
     try:
-        part = read_scaled(
-            slide, (x + left * dx, y + top * dy, w * dx, h * dy), (w, h), level=level
-        )
+        part = read_scaled(slide, (x + left * dx, y + top * dy, w * dx, h * dy), (w, h), level=level)
     except TileReadError:
         return False
     pixels[top : top + h, left : left + w] = part
