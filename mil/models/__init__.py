@@ -1,0 +1,13 @@
+"""MIL models, one paper a file. Each is built as `Model(dim, n_outputs, **options)` and maps a batch to `MILOutput`."""
+
+from wsi.registry import Registry
+
+MODELS = Registry(
+    "model",
+    {
+        "abmil": "mil.models.abmil:GatedABMIL",
+        "topk": "mil.models.topk:TopK",
+        "mean": "mil.models.pooling:MeanPooling",
+        "max": "mil.models.pooling:MaxPooling",
+    },
+)

@@ -1,0 +1,272 @@
+"""A slide as a bag of features, bags packed into batches, and what a model makes of a batch."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsi.errors import CorruptStoreError, NoTissueError, RecipeMismatchError, UsageError
+from wsi.store import FeatureStore
+
+CARD_REMARKS = ("licence", "source")
+"""Fields of an encoder card that do not change its features."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bag:
+    """The good tiles of one slide.
+
+    Attributes
+    ----------
+    slide_id : str
+    features : ndarray (N, D) float32
+    coords_um : ndarray (N, 2) float32
+        Top-left (x, y) of each tile, um from the slide's origin.
+    rows : ndarray (N,) int64
+        Row of each tile in the slide's grid.
+
+    Raises
+    ------
+    NoTissueError
+        If there is no tile.
+    CorruptStoreError
+        If a feature is not a finite number.
+    """
+
+    slide_id: str
+    features: np.ndarray
+    coords_um: np.ndarray
+    rows: np.ndarray
+
+    def __post_init__(self) -> None:
+        n = len(self.features)
+        if self.features.ndim != 2 or self.coords_um.shape != (n, 2) or self.rows.shape != (n,):
+            raise UsageError(f"slide {self.slide_id}: a bag has features (N, D), coords_um (N, 2) and rows (N,)")
+        if n == 0:
+            raise NoTissueError(f"slide {self.slide_id}: its bag holds no tile, so there is nothing to grade")
+        if not np.isfinite(self.features).all():
+            row = int(self.rows[~np.isfinite(self.features).all(axis=1)][0])
+            raise CorruptStoreError(f"slide {self.slide_id}: the features of tile {row} are not finite numbers")
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, tiles: np.ndarray) -> "Bag":
+        """The bag of some of its tiles, by position."""
+        return Bag(self.slide_id, self.features[tiles], self.coords_um[tiles], self.rows[tiles])
+
+    @classmethod
+    def from_store(cls, store: FeatureStore, encoder: str) -> "Bag":
+        """The tiles that have features by `encoder`; raises what the store raises when it is damaged."""
+        rows = store.good_rows(encoder)
+        slide = store.slide
+        coords_um = store.grid.coords[rows] * np.asarray(slide.require_mpp())
+        features = store.features(encoder, rows).astype(np.float32)
+        return cls(slide.slide_id, features, coords_um.astype(np.float32), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class BagBatch:
+    """Bags end to end, without padding.
+
+    Attributes
+    ----------
+    features : Tensor (sum N, D) float32
+    offsets : Tensor (B+1,) int64
+        Bag b is `features[offsets[b]:offsets[b + 1]]`.
+    coords_um : Tensor (sum N, 2) float32
+    targets : Tensor (B,) int64
+        Class of each bag; -1 where there is none.
+    """
+
+    features: Tensor
+    offsets: Tensor
+    coords_um: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def to(self, device: torch.device | str) -> "BagBatch":
+        """The same on another device."""
+        return BagBatch(*(part.to(device) for part in (self.features, self.offsets, self.coords_um, self.targets)))
+
+
+@dataclass(frozen=True, slots=True)
+class MILOutput:
+    """What a model says of a batch.
+
+    Attributes
+    ----------
+    logits : Tensor (B, L)
+    attention : Tensor (sum N,)
+        How much each tile decides; not negative, sums to 1 within a bag.
+    tile_logits : Tensor (sum N, L)
+        What the model says of each tile alone, as a bag of one tile.
+    """
+
+    logits: Tensor
+    attention: Tensor
+    tile_logits: Tensor
+
+
+class Bags(Protocol):
+    """Bags by number, read when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Bag: ...
+
+
+class BagSubset:
+    """Some of the bags, in the order of `rows`."""
+
+    def __init__(self, bags: Bags, rows: Sequence[int] | np.ndarray):
+        self._bags = bags
+        self._rows = [int(row) for row in rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> Bag:
+        return self._bags[self._rows[number]]
+
+
+class StoreBags:
+    """The bags of feature stores, kept in memory in the stored dtype up to a fixed budget and read again beyond it.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If the features of two slides were made differently; names the slide and the field.
+    """
+
+    def __init__(self, stores: Sequence[FeatureStore], encoder: str, cache_bytes: int = 4 << 30):
+        self._stores = list(stores)
+        self._encoder = encoder
+        self._free_bytes = cache_bytes
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        if stores:
+            self.card, self.recipe = stores[0].card(encoder), stores[0].recipe
+        for store in stores[1:]:
+            check_same_making(store, encoder, self.card, self.recipe, f"slide {stores[0].slide.slide_id}")
+
+    def __len__(self) -> int:
+        return len(self._stores)
+
+    def __getitem__(self, number: int) -> Bag:
+        if number in self._kept:
+            features, coords_um, rows = self._kept[number]
+            return Bag(self._stores[number].slide.slide_id, features.astype(np.float32), coords_um, rows)
+        bag = Bag.from_store(self._stores[number], self._encoder)
+        kept = bag.features.astype(self.card["dtype"])
+        if kept.nbytes <= self._free_bytes:
+            self._free_bytes -= kept.nbytes
+            self._kept[number] = (kept, bag.coords_um, bag.rows)
+        return bag
+
+
+def check_same_making(
+    store: FeatureStore, encoder: str, card: dict[str, Any], recipe: dict[str, Any], whose: str
+) -> None:
+    """Raise `RecipeMismatchError`, naming slide and field, unless a store's features were made as stated.
+
+    Parameters
+    ----------
+    card, recipe : dict
+        What is expected, as `FeatureStore.card` and `FeatureStore.recipe` give it.
+    whose : str
+        Whom the expectation belongs to, for the message ("the model", "slide A").
+    """
+    for what, found, expected in (("encoder", store.card(encoder), card), ("recipe", store.recipe, recipe)):
+        ignored = CARD_REMARKS if what == "encoder" else ()
+        for name, here, there in _differences(found, expected):
+            if name not in ignored:
+                raise RecipeMismatchError(
+                    f"slide {store.slide.slide_id}: {what} {name} is {here}, but {there} for {whose}; "
+                    "extract all slides in one way"
+                )
+
+
+def pack(bags: Sequence[Bag], targets: Sequence[int] | np.ndarray | None = None) -> BagBatch:
+    """Join bags into one batch.
+
+    Parameters
+    ----------
+    targets : (B,) int, optional
+        -1 for every bag if left out.
+    """
+    if not bags:
+        raise UsageError("a batch holds at least one bag")
+    targets = [-1] * len(bags) if targets is None else targets
+    offsets = np.concatenate([[0], np.cumsum([len(bag) for bag in bags])])
+    return BagBatch(
+        torch.from_numpy(np.concatenate([bag.features for bag in bags])),
+        torch.from_numpy(offsets),
+        torch.from_numpy(np.concatenate([bag.coords_um for bag in bags])),
+        torch.from_numpy(np.asarray(targets, dtype=np.int64)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How an epoch is cut into batches.
+
+    Attributes
+    ----------
+    slides : int
+        Most bags in a batch.
+    tiles : int
+        Most tiles in a batch, unless a single bag has more.
+    bag_tiles : int
+        Most tiles drawn from a bag in an epoch.
+    tile_dropout : float
+        Share of a bag's tiles that is left out at random in an epoch; one tile always stays.
+    """
+
+    slides: int = 8
+    tiles: int = 4096
+    bag_tiles: int = 512
+    tile_dropout: float = 0.0
+
+    def epoch(self, bags: Bags, targets: np.ndarray, seed: int, epoch: int) -> Iterator[BagBatch]:
+        """All bags once in seeded order.
+
+        The tiles drawn from a slide depend on the seed, the epoch and its slide_id, not on the other slides.
+        """
+        held: list[Bag] = []
+        held_targets: list[int] = []
+        for number in np.random.default_rng([seed, epoch]).permutation(len(bags)):
+            bag = self._draw(bags[int(number)], seed, epoch)
+            tiles = sum(len(other) for other in held) + len(bag)
+            if held and (len(held) == self.slides or tiles > self.tiles):
+                yield pack(held, held_targets)
+                held, held_targets = [], []
+            held.append(bag)
+            held_targets.append(int(targets[number]))
+        yield pack(held, held_targets)
+
+    def _draw(self, bag: Bag, seed: int, epoch: int) -> Bag:
+        count = min(self.bag_tiles, max(1, round(len(bag) * (1 - self.tile_dropout))))
+        if count == len(bag):
+            return bag
+        rng = np.random.default_rng([seed, epoch, zlib.crc32(bag.slide_id.encode())])
+        return bag.take(np.sort(rng.choice(len(bag), count, replace=False)))
+
+
+def _differences(found: dict[str, Any], expected: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Fields that differ: dotted name, value found, value expected."""
+    for name in sorted({*found, *expected}):
+        here, there = found.get(name), expected.get(name)
+        if isinstance(here, dict) and isinstance(there, dict):
+            yield from _differences(here, there, f"{prefix}{name}.")
+        elif _plain(here) != _plain(there):
+            yield f"{prefix}{name}", here, there
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

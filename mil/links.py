@@ -1,0 +1,36 @@
+"""From logits to class probabilities, in numpy: the three links that the losses use.
+
+All take logits (..., L) and return float64 probabilities (..., C) that sum to 1.
+"""
+
+import numpy as np
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """C = L: exp(z_k) over their sum."""
+    logits = np.asarray(logits, dtype=np.float64)
+    odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=-1, keepdims=True))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-z)) without overflow."""
+    logits = np.asarray(logits, dtype=np.float64)
+    odds = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1 / (1 + odds), odds / (1 + odds))
+
+
+def conditional(logits: np.ndarray) -> np.ndarray:
+    """C = L + 1, CORN: logit k is that of P(y > k | y >= k); their products are P(y > k)."""
+    return _from_exceeding(np.cumprod(sigmoid(logits), axis=-1))
+
+
+def cumulative(logits: np.ndarray) -> np.ndarray:
+    """C = L + 1, CORAL: logit k is that of P(y > k), not rising with k."""
+    return _from_exceeding(sigmoid(logits))
+
+
+def _from_exceeding(exceeding: np.ndarray) -> np.ndarray:
+    """P(y > k) (..., C-1), not rising, to P(y = k) (..., C)."""
+    one, zero = np.ones_like(exceeding[..., :1]), np.zeros_like(exceeding[..., :1])
+    return -np.diff(np.concatenate([one, exceeding, zero], axis=-1), axis=-1)

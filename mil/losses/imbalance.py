@@ -1,0 +1,43 @@
+"""Cross-entropy for classes that are not equally frequent."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mil.links import softmax
+
+
+class CrossEntropy:
+    """Cross-entropy with weights n / (C n_k); for classes without an order.
+
+    The weights make rare classes count in training. They also shift the odds that the logits stand for by w_k;
+    `probabilities` takes that back, so that they are those of the cohort's own mixture of classes.
+
+    Parameters
+    ----------
+    n_classes : int
+    class_counts : (C,) of int, optional
+        Slides of each class; without it all weights are 1. A class without slides has weight 1.
+    """
+
+    def __init__(self, n_classes: int, class_counts: Sequence[int] | None = None):
+        self.n_classes = n_classes
+        self.n_outputs = n_classes
+        counts = np.asarray(class_counts if class_counts is not None else [1] * n_classes, dtype=np.float64)
+        self.weights = np.where(counts > 0, counts.sum() / (n_classes * np.maximum(counts, 1)), 1.0)
+
+    def layer(self) -> nn.Module:
+        """Nothing stands between the model's outputs and the logits."""
+        return nn.Identity()
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Weighted mean over the batch: logits (B, C), targets (B,) int64, to a scalar."""
+        weights = torch.as_tensor(self.weights, dtype=logits.dtype, device=logits.device)
+        return functional.cross_entropy(logits, targets, weights)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """(..., C) logits to probabilities of the cohort's mixture of classes."""
+        return softmax(np.asarray(logits, dtype=np.float64) - np.log(self.weights))

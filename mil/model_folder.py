@@ -1,0 +1,268 @@
+"""A model folder: everything that is needed to use a model, and how it did on slides it had not seen.
+
+    model.json                      what it is (see `ModelCard`)
+    weights/fold-<k>.safetensors    one network for each fold; the model is their ensemble
+    out_of_fold.csv                 predictions for the training slides by the networks that had not seen them
+    out_of_fold/<slide_id>.npz      rows, attention and tile_evidence of the same
+    manifest.json                   size and SHA-256 of every file but `run.json`, the record of the run that made it
+
+It is made beside its place and renamed, so that it is whole or not there.
+"""
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+
+from mil.bag import Bag, check_same_making
+from mil.cohort import Cohort, Task
+from mil.lit import predict
+from mil.network import Network, NetworkSpec
+from mil.prediction import Prediction, score_columns
+from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
+from wsi.files import folder_records, to_json, write_json
+from wsi.store import FeatureStore
+
+FORMAT_NAME = "histograde-model"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What `model.json` holds beside its format.
+
+    Attributes
+    ----------
+    task : "grade" or "class"
+    classes : tuple of str
+        In order.
+    network : NetworkSpec
+        Model and loss with every option written out.
+    encoder_card, recipe : dict
+        How the features were made, as the stores state it.
+    calibration : dict or None
+        temperature, method, number of held-out slides, log loss and ECE before and after; None: not calibrated.
+    training : dict
+        Slides, patients, sites, folds, seed, fit settings, held-out metrics with intervals, cohort digest, notes.
+    versions : dict
+        Packages used; they do not enter the model's identity.
+    """
+
+    task: Task
+    classes: tuple[str, ...]
+    network: NetworkSpec
+    encoder_card: dict[str, Any]
+    recipe: dict[str, Any]
+    calibration: dict[str, Any] | None
+    training: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def identity(self, weights_sha256: Sequence[str]) -> str:
+        """Twelve hex digits over the weights and all of the card but the package versions."""
+        known = {name: value for name, value in asdict(self).items() if name != "versions"}
+        return sha256(to_json([known, list(weights_sha256)])).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class GradingModel:
+    """A trained model, ready for bags.
+
+    Attributes
+    ----------
+    model_id : str
+    card : ModelCard
+    networks : tuple of Network
+        One a fold, in evaluation mode.
+    """
+
+    model_id: str
+    card: ModelCard
+    networks: tuple[Network, ...]
+
+    @property
+    def encoder(self) -> str:
+        """Name of the encoder whose features it takes."""
+        return str(self.card.encoder_card["name"])
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether its probabilities were scaled on held-out slides."""
+        return self.card.calibration is not None
+
+    def check_store(self, store: FeatureStore) -> None:
+        """Raise `RecipeMismatchError`, naming the field, unless the store was made as the training slides were."""
+        if self.encoder not in store.encoders:
+            have = ", ".join(store.encoders) or "none"
+            raise RecipeMismatchError(
+                f"slide {store.slide.slide_id}: the model takes features by {self.encoder!r}, the store holds: {have}; "
+                f"run `histograde extract --encoder {self.encoder}`"
+            )
+        check_same_making(store, self.encoder, self.card.encoder_card, self.card.recipe, "the model")
+
+    def predict(self, bag: Bag, folds: Sequence[int] | None = None) -> Prediction:
+        """Grade a bag: probabilities, attention and evidence are means over the fold networks.
+
+        Parameters
+        ----------
+        folds : sequence of int, optional
+            Networks to ask; all of them if left out.
+        """
+        if bag.features.shape[1] != self.card.network.dim:
+            raise RecipeMismatchError(
+                f"slide {bag.slide_id}: its features have {bag.features.shape[1]} numbers, the model takes "
+                f"{self.card.network.dim}"
+            )
+        loss = self.card.network.build_loss()
+        temperature = self.card.calibration["temperature"] if self.card.calibration else 1.0
+        asked = [self.networks[fold] for fold in folds] if folds is not None else self.networks
+        parts = [predict(network, bag) for network in asked]
+        each = np.stack([loss.probabilities(logits / temperature) for logits, _, _ in parts])  # (folds, C)
+        return Prediction(
+            slide_id=bag.slide_id,
+            task=self.card.task,
+            classes=self.card.classes,
+            probabilities=each.mean(axis=0),
+            attention=np.mean([attention for _, attention, _ in parts], axis=0).astype(np.float32),
+            tile_evidence=np.mean([loss.probabilities(tiles / temperature) for _, _, tiles in parts], axis=0).astype(
+                np.float32
+            ),
+            rows=bag.rows,
+            model_id=self.model_id,
+            calibrated=self.calibrated,
+            fold_spread=float(each.std(axis=0).max()),
+        )
+
+
+def save_model(
+    path: str | Path, card: ModelCard, networks: Sequence[Network], cohort: Cohort, held_out: Sequence[Prediction]
+) -> str:
+    """Write a model folder, replacing an older one at the same place; gives the model id.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The slides it was trained on, with folds.
+    held_out : sequence of Prediction
+        For the slides of `cohort` in its order; their `model_id` is not used.
+
+    Raises
+    ------
+    UsageError
+        If `path` exists and is not a model folder.
+    """
+    path = Path(path)
+    check_writable(path)
+    staged = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(staged, ignore_errors=True)
+    (staged / "weights").mkdir(parents=True)
+    (staged / "out_of_fold").mkdir()
+    digests = []
+    for fold, network in enumerate(networks):
+        data = safetensors.torch.save({name: value.contiguous() for name, value in network.state_dict().items()})
+        (staged / "weights" / f"fold-{fold}.safetensors").write_bytes(data)
+        digests.append(sha256(data).hexdigest())
+    model_id = card.identity(digests)
+    head = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, "model_id": model_id, "folds": len(networks)}
+    write_json(staged / "model.json", head | asdict(card))
+    (staged / "out_of_fold.csv").write_text(_held_out_table(cohort, held_out), encoding="utf-8")
+    for one in held_out:
+        np.savez(
+            staged / "out_of_fold" / f"{one.slide_id}.npz",
+            rows=one.rows,
+            attention=one.attention,
+            tile_evidence=one.tile_evidence,
+        )
+    write_json(staged / "manifest.json", {"files": folder_records(staged)})
+    _publish(staged, path)
+    return model_id
+
+
+def load_model(path: str | Path) -> GradingModel:
+    """Read a model folder, checking every file.
+
+    Raises
+    ------
+    UsageError
+        If it is not a model folder.
+    CorruptStoreError
+        If a file is missing or differs from its checksum.
+    RecipeMismatchError
+        If a newer version of the format wrote it.
+    """
+    path = Path(path)
+    if not (path / "model.json").is_file():
+        raise UsageError(f"{path}: is not a model folder (no model.json); make one with `histograde train`")
+    _check_files(path)
+    meta = json.loads((path / "model.json").read_bytes())
+    if meta.get("format") != FORMAT_NAME or meta.get("format_version") != FORMAT_VERSION:
+        raise RecipeMismatchError(
+            f"{path.name}: format {meta.get('format')} version {meta.get('format_version')}, this program reads "
+            f"{FORMAT_NAME} version {FORMAT_VERSION}; use a newer histograde"
+        )
+    spec = NetworkSpec(**meta["network"])
+    names = ("task", "encoder_card", "recipe", "calibration", "training", "versions")
+    card = ModelCard(classes=tuple(meta["classes"]), network=spec, **{name: meta[name] for name in names})
+    networks = []
+    for fold in range(meta["folds"]):
+        network = Network(spec)
+        network.load_state_dict(safetensors.torch.load_file(path / "weights" / f"fold-{fold}.safetensors"))
+        networks.append(network.eval())
+    return GradingModel(meta["model_id"], card, tuple(networks))
+
+
+def check_writable(path: Path) -> None:
+    """Raise `UsageError` if something other than a model folder is at `path`."""
+    if path.exists() and not (path / "model.json").is_file() and (path.is_file() or any(path.iterdir())):
+        raise UsageError(f"{path}: exists and is not a model folder; choose another --out")
+
+
+def _held_out_table(cohort: Cohort, held_out: Sequence[Prediction]) -> str:
+    first = held_out[0]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = ["slide_id", "patient_id", "site", "fold", "label", first.task, *score_columns(first.classes)]
+    writer.writerow([*columns, "calibrated"])
+    folds = cohort.fold if cohort.fold is not None else [""] * len(cohort)
+    rows = zip(cohort.slide_id, cohort.patient_id, cohort.site, folds, cohort.label, held_out, strict=True)
+    for slide_id, patient, site, fold, label, one in rows:
+        scores = [f"{p:.6f}" for p in one.probabilities]
+        writer.writerow([slide_id, patient, site, fold, label, one.label, *scores, "yes" if one.calibrated else "no"])
+    return text.getvalue()
+
+
+def _publish(staged: Path, path: Path) -> None:
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        os.replace(path, old)
+    os.replace(staged, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_files(path: Path) -> None:
+    cure = "copy the model folder again, or train anew"
+    try:
+        expected: Mapping[str, Any] = json.loads((path / "manifest.json").read_bytes())["files"]
+        found = folder_records(path)
+        found.pop("run.json", None)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptStoreError(f"{path.name}: manifest.json is missing or damaged; {cure}") from error
+    for name, record in expected.items():
+        if name not in found:
+            raise CorruptStoreError(f"{path.name}: {name} is missing; {cure}")
+        if found[name] != record:
+            raise CorruptStoreError(f"{path.name}: {name} differs from its checksum; {cure}")
+    if extra := sorted(set(found) - set(expected)):
+        raise CorruptStoreError(f"{path.name}: {extra[0]} does not belong to the model; {cure}")
+
+
+__all__ = ["GradingModel", "ModelCard", "check_writable", "load_model", "save_model"]

@@ -1,0 +1,110 @@
+"""Scaling of features, a MIL model and the loss's last layer as one network that takes raw features."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mil.bag import BagBatch, Bags, MILOutput
+from mil.losses import LOSSES
+from mil.models import MODELS
+from wsi.errors import UsageError
+
+
+class Loss(Protocol):
+    """What every entry of `LOSSES` is, once built with `n_classes` and its own options."""
+
+    n_classes: int
+    n_outputs: int
+
+    def layer(self) -> nn.Module: ...
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor: ...
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """All that is needed to build a network before its weights are loaded; plain values, kept in a model folder.
+
+    Attributes
+    ----------
+    model, loss : str
+        Names in `MODELS` and `LOSSES`.
+    dim, n_classes : int
+    model_options, loss_options : mapping
+        Keyword arguments beyond these.
+    """
+
+    model: str
+    loss: str
+    dim: int
+    n_classes: int
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    loss_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def complete(self) -> "NetworkSpec":
+        """The same with every default written out, so that it means the same when defaults change.
+
+        Raises
+        ------
+        UsageError
+            If an option is unknown to the model or the loss.
+        """
+        return replace(
+            self,
+            model_options=_with_defaults(self.model, MODELS[self.model], 2, self.model_options),
+            loss_options=_with_defaults(self.loss, LOSSES[self.loss], 1, self.loss_options),
+        )
+
+    def build_loss(self) -> Loss:
+        """The loss; it also turns logits into probabilities."""
+        loss: Loss = LOSSES[self.loss](self.n_classes, **self.loss_options)
+        return loss
+
+
+class Network(nn.Module):
+    """A model on features of zero mean and unit variance; the statistics travel with the weights."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__()
+        loss = spec.build_loss()
+        self.register_buffer("mean", torch.zeros(spec.dim))
+        self.register_buffer("scale", torch.ones(spec.dim))
+        self.model = MODELS[spec.model](spec.dim, loss.n_outputs, **spec.model_options)
+        self.output = loss.layer()
+
+    def forward(self, batch: BagBatch) -> MILOutput:
+        """Raw features in; logits and tile_logits are the loss's."""
+        result: MILOutput = self.model(replace(batch, features=(batch.features - self.mean) * self.scale))
+        return MILOutput(
+            self.output(result.logits.float()), result.attention.float(), self.output(result.tile_logits.float())
+        )
+
+    def standardize(self, bags: Bags) -> None:
+        """Set mean and scale to those of the tiles of `bags`, each slide counting alike, in float64."""
+        moments = np.zeros((2, len(self.mean)))
+        for number in range(len(bags)):
+            features = bags[number].features.astype(np.float64)
+            moments += np.stack([features.mean(axis=0), (features**2).mean(axis=0)]) / len(bags)
+        deviation = np.sqrt(np.maximum(moments[1] - moments[0] ** 2, 0))
+        scale = np.where(deviation > 1e-6 * (1 + np.abs(moments[0])), 1 / np.maximum(deviation, 1e-12), 0.0)
+        self.mean.copy_(torch.from_numpy(moments[0]))
+        self.scale.copy_(torch.from_numpy(scale))
+
+
+def _with_defaults(name: str, part: Any, skip: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    known = list(inspect.signature(part).parameters.values())[skip:]
+    if unknown := sorted(set(options) - {parameter.name for parameter in known}):
+        raise UsageError(
+            f"{name} has no option {unknown[0]!r}; it has: {', '.join(parameter.name for parameter in known) or 'none'}"
+        )
+    return {parameter.name: options.get(parameter.name, parameter.default) for parameter in known}

@@ -1,0 +1,63 @@
+"""Sums, softmax and ranks over the bags of a packed batch: exact for every bag length, no padding, no loop over bags.
+
+A segment is the stretch `offsets[b]:offsets[b + 1]` of the tile axis. Sums run in the order of the tiles, so that a
+bag gives the same bits whatever it is packed with.
+"""
+
+import torch
+from torch import Tensor
+
+
+def segment_ids(offsets: Tensor) -> Tensor:
+    """Number of the bag of each tile, (sum N,) int64, from offsets (B+1,)."""
+    lengths = offsets.diff()
+    return torch.repeat_interleave(torch.arange(len(lengths), device=offsets.device), lengths)
+
+
+def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
+    """Sum over each bag: values (sum N, ...) to (B, ...)."""
+    total = values.new_zeros((len(offsets) - 1, *values.shape[1:]))  # (B, ...)
+    return total.index_add(0, segment_ids(offsets), values)
+
+
+def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:
+    """Mean over each bag: values (sum N, ...) to (B, ...)."""
+    lengths = offsets.diff().to(values.dtype)  # (B,)
+    return segment_sum(values, offsets) / lengths.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def segment_max(values: Tensor, offsets: Tensor) -> Tensor:
+    """Maximum over each bag: values (sum N, ...) to (B, ...)."""
+    shape = (len(offsets) - 1, *values.shape[1:])
+    index = segment_ids(offsets).reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
+    return values.new_full(shape, -torch.inf).scatter_reduce(0, index, values, "amax")
+
+
+def segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
+    """Softmax over each bag, in float32 at least: scores (sum N, ...) to weights that sum to 1 within a bag."""
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    ids = segment_ids(offsets)
+    top = segment_max(scores.detach(), offsets)  # (B, ...)
+    weights = torch.exp(scores - top[ids])  # (sum N, ...)
+    return weights / segment_sum(weights, offsets)[ids]
+
+
+def segment_topk(values: Tensor, offsets: Tensor, k: int) -> Tensor:
+    """Which tiles are among the `k` highest of their bag, per column.
+
+    Parameters
+    ----------
+    values : Tensor (sum N, L)
+    k : int
+        Bags with fewer tiles take all they have. Of equal values the first tile counts as higher.
+
+    Returns
+    -------
+    Tensor (sum N, L) bool
+    """
+    ids = segment_ids(offsets)
+    by_value = torch.argsort(values.detach(), dim=0, descending=True, stable=True)  # (sum N, L)
+    order = by_value.gather(0, torch.argsort(ids[by_value], dim=0, stable=True))  # by bag, within it by value
+    rank = torch.arange(len(ids), device=ids.device) - offsets[ids]  # (sum N,)
+    chosen = (rank < k)[:, None].expand_as(order)
+    return torch.zeros_like(chosen).scatter(0, order, chosen)

@@ -1,0 +1,190 @@
+"""Contracts that every model and every loss keeps, and small made-up bags: for our tests and for plug-in authors.
+
+from mil.testing import check_model, check_loss
+check_model(MyModel)        # MyModel(dim, n_outputs, **options) -> nn.Module
+check_loss(MyLoss)          # MyLoss(n_classes, **options)
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mil.bag import Bag, MILOutput, pack
+from mil.encoders.card import EncoderCard
+from mil.network import Loss
+from wsi.slide import SlideInfo
+from wsi.store import FeatureStore
+from wsi.store_writer import begin_features, publish_grid, slide_lock
+from wsi.tiles import BadTile, TileGrid, TileSpec
+from wsi.tissue import TissueMask
+
+
+def toy_bag(tiles: int, dim: int = 12, seed: int = 0, signal: float = 0.0, name: str | None = None) -> Bag:
+    """A bag of normal noise; `signal` is added to the first three features of a tenth of its tiles (one at least)."""
+    rng = np.random.default_rng([seed, tiles])
+    features = rng.normal(size=(tiles, dim)).astype(np.float32)
+    features[: max(1, tiles // 10), :3] += signal
+    side = int(np.ceil(np.sqrt(tiles)))
+    rows = np.arange(tiles)
+    coords_um = 112.0 * np.stack([rows % side, rows // side], axis=1)
+    return Bag(name or f"toy-{seed}-{tiles}", features, coords_um.astype(np.float32), rows)
+
+
+def toy_card(name: str = "made-up", dim: int = 12) -> EncoderCard:
+    """The card of an encoder that does not exist."""
+    return EncoderCard(name, dim, 224, 0.5, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "none", "none", dtype="float16")
+
+
+def write_store(
+    root: Path,
+    slide_id: str,
+    features: np.ndarray,
+    card: EncoderCard,
+    spec: TileSpec | None = None,
+    bad: tuple[int, ...] = (),
+    mpp: float = 0.25,
+) -> FeatureStore:
+    """A real feature store that holds given features (N, D), on a square grid without a slide behind it.
+
+    Parameters
+    ----------
+    bad : tuple of int
+        Rows that count as unreadable.
+    mpp : float
+        Pixel size of the slide that is not there, um/px.
+    """
+    spec = spec or TileSpec()
+    tiles = len(features)
+    side = int(np.ceil(np.sqrt(max(tiles, 1))))
+    side_px0 = spec.tile_px * spec.mpp / mpp
+    coords = np.rint(np.stack([np.arange(tiles) % side, np.arange(tiles) // side], axis=1) * side_px0).astype(np.int32)
+    whole = int(side * side_px0) + 1
+    size = ((whole, whole),)
+    info = SlideInfo(slide_id, "none", "none", size, (1.0,), (mpp, mpp), "user", None, (0, 0, whole, whole), slide_id)
+    tissue = TissueMask(np.ones((side, side), bool), (side_px0, side_px0), (0, 0), (mpp, mpp))
+    grid = TileGrid(spec, coords, np.ones(tiles, np.float32), (side_px0, side_px0))
+    with slide_lock(root, slide_id):
+        store = publish_grid(root, info, tissue, grid, {"tiles": spec.to_dict(), "tissue": {"mpp": 8.0}})
+        writer = begin_features(store, card.to_dict())
+        for chunk in writer.todo():
+            rows = writer.rows(chunk)
+            good = rows[~np.isin(rows, bad)]
+            broken = tuple(BadTile(int(row), "made up") for row in rows if row in bad)
+            writer.write(chunk, good, features[good], broken)
+        writer.publish()
+    return FeatureStore(store.path)
+
+
+def check_model(model: Callable[..., nn.Module], dim: int = 12, n_outputs: int = 3, **options: Any) -> None:
+    """Raise `AssertionError`, in words, unless a MIL model keeps the contract.
+
+    Shapes; attention that is not negative and sums to 1 in each bag; a bag alone equals the bag in a pack; no
+    dependence on the order of tiles; a bag of one tile; tile_logits equal to the logits of one-tile bags; finite
+    results for huge features; gradients for every parameter; the same bits for the same seed.
+    """
+    torch.manual_seed(0)
+    built = model(dim, n_outputs, **options).eval()
+    bags = [toy_bag(tiles, dim, seed) for seed, tiles in enumerate((1, 2, 7, 40, 3))]
+    packed = built(pack(bags))
+    _check_shapes(packed, [len(bag) for bag in bags], n_outputs)
+    _check_alone(built, bags, packed)
+    _check_order(built, bags[3])
+    _check_tiles(built, bags[2])
+    huge = Bag("huge", bags[3].features * 1e4, bags[3].coords_um, bags[3].rows)
+    for part in _parts(built(pack([huge]))):
+        assert torch.isfinite(part).all(), "huge features give results that are not finite"
+    _check_training(model, dim, n_outputs, options)
+
+
+def check_loss(loss: Callable[..., Loss], n_classes: int = 4, **options: Any) -> None:
+    """Raise `AssertionError`, in words, unless a loss keeps the contract.
+
+    Probabilities are right in shape, not negative and sum to 1, also for huge logits; the loss is a finite scalar with
+    finite gradients, also for huge logits and for a batch of one class; minimising it finds the targets; it does not
+    depend on the order of slides.
+    """
+    built = loss(n_classes, **options)
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(9, built.n_outputs, generator=generator)
+    targets = torch.arange(9) % n_classes
+    logits = built.layer()(outputs)
+    for scaled in (logits, logits * 1e4):
+        found = built.probabilities(scaled.detach().numpy())
+        assert found.shape == (9, n_classes), f"probabilities are {found.shape}, expected {(9, n_classes)}"
+        assert (found >= -1e-12).all(), "a probability is negative"
+        assert np.allclose(found.sum(axis=1), 1), "probabilities do not sum to 1"
+        for answers in (targets, torch.zeros_like(targets), torch.full_like(targets, n_classes - 1)):
+            leaf = scaled.detach().requires_grad_()
+            value = built(leaf, answers)
+            assert value.ndim == 0, "the loss is not a scalar"
+            assert torch.isfinite(value), "the loss is not finite"
+            torch.autograd.backward(value)
+            assert leaf.grad is not None, "the loss has no gradient"
+            assert torch.isfinite(leaf.grad).all(), "a gradient is not finite"
+    turned = built(logits.flip(0), targets.flip(0))
+    assert torch.allclose(turned, built(logits, targets)), "the loss depends on the order of slides"
+    _check_minimum(built, targets)
+
+
+def _parts(output: MILOutput) -> tuple[torch.Tensor, ...]:
+    return output.logits, output.attention, output.tile_logits
+
+
+def _check_shapes(output: MILOutput, lengths: list[int], n_outputs: int) -> None:
+    expected = ((len(lengths), n_outputs), (sum(lengths),), (sum(lengths), n_outputs))
+    for name, part, shape in zip(("logits", "attention", "tile_logits"), _parts(output), expected, strict=True):
+        assert tuple(part.shape) == shape, f"{name} is {tuple(part.shape)}, expected {shape}"
+    assert (output.attention >= 0).all(), "attention is negative"
+    for part in torch.split(output.attention.detach(), lengths):
+        assert abs(float(part.sum()) - 1) < 1e-5, "attention does not sum to 1 within a bag"
+
+
+def _check_alone(built: nn.Module, bags: list[Bag], packed: MILOutput) -> None:
+    alone = [built(pack([bag])) for bag in bags]
+    for part, joined in zip(zip(*map(_parts, alone), strict=True), _parts(packed), strict=True):
+        assert torch.allclose(torch.cat(part), joined, atol=1e-6), "a bag in a pack differs from the bag alone"
+
+
+def _check_order(built: nn.Module, bag: Bag) -> None:
+    order = np.random.default_rng(0).permutation(len(bag))
+    straight, turned = built(pack([bag])), built(pack([bag.take(order)]))
+    assert torch.allclose(straight.logits, turned.logits, atol=1e-5), "logits depend on the order of tiles"
+    for name in ("attention", "tile_logits"):
+        before, after = getattr(straight, name)[order], getattr(turned, name)
+        assert torch.allclose(before, after, atol=1e-5), f"{name} does not follow its tile"
+
+
+def _check_tiles(built: nn.Module, bag: Bag) -> None:
+    whole = built(pack([bag])).tile_logits
+    single = torch.cat([built(pack([bag.take(np.array([tile]))])).logits for tile in range(len(bag))])
+    assert torch.allclose(whole, single, atol=1e-5), "tile_logits are not the logits of one-tile bags"
+
+
+def _check_training(model: Callable[..., nn.Module], dim: int, n_outputs: int, options: dict[str, Any]) -> None:
+    results = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        built = model(dim, n_outputs, **options).train()
+        output = built(pack([toy_bag(tiles, dim, tiles) for tiles in (5, 30)]))
+        torch.autograd.backward(output.logits.square().sum())
+        results.append(output.logits.detach())
+    for name, parameter in built.named_parameters():
+        assert parameter.grad is not None, f"parameter {name} has no gradient"
+        assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"
+    assert torch.equal(*results), "the same seed gives other results"
+
+
+def _check_minimum(built: Loss, targets: torch.Tensor) -> None:
+    outputs = nn.Parameter(torch.zeros(len(targets), built.n_outputs))
+    layer = built.layer()
+    optimizer = torch.optim.Adam([outputs, *layer.parameters()], 0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        torch.autograd.backward(built(layer(outputs), targets))
+        optimizer.step()
+    found = built.probabilities(layer(outputs).detach().numpy()).argmax(axis=1)
+    assert (found == targets.numpy()).all(), "minimising the loss does not find the targets"
