@@ -1,9 +1,9 @@
 """`histograde grade`: the main job, from slides to a worklist with heatmaps and a report."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -287,13 +287,14 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
     calibration = card.calibration
     if calibration:
         said = (
-            f"Probabilities are calibrated by {calibration['method']} (T = {calibration['temperature']:.2f}) on "
-            f"{calibration['slides']} held-out slides: expected calibration error {calibration['ece_before']:.3f} before, "
-            f"{calibration['ece_after']:.3f} after."
+            f"Probabilities are calibrated by {calibration['method']} scaling (T = {calibration['temperature']:.2f}) "
+            f"on {calibration['n_slides']} held-out slides: expected calibration error "
+            f"{calibration['ece_before']:.3f} before, {calibration['ece_after']:.3f} after."
         )
     else:
         said = "Probabilities are not calibrated: read them as an order, not as frequencies."
-    sites = training.get("sites", 0)
+    sites = training["sites"]
+    where = f"{len(sites)} sites ({', '.join(sites)})" if len(sites) > 1 else f"one site ({sites[0]})" if sites else ""
     return ModelSummary(
         model_id=model.model_id,
         name=card.network.model,
@@ -307,8 +308,8 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
         calibration=said,
         limits=(
             "Research use only: not a medical device, and not to be used for diagnosis or treatment.",
-            f"Trained on {training['slides']} slides of {training['patients']} patients from {sites} "
-            f"site{'s' if sites != 1 else ''}; other stains, scanners and organs are outside what it has seen.",
+            f"Trained on {training['slides']} slides of {training['patients']} patients from "
+            f"{where or 'an unknown number of sites'}; other stains, scanners and organs are outside what it has seen.",
             f"Tiles were embedded by {card.encoder_card['name']} ({card.encoder_card['licence']}) at "
             f"{card.recipe['tiles']['mpp']:g} um/px.",
             "Attention shows what the model weighed, not where a tumour is.",
@@ -331,7 +332,7 @@ def _write_record(config: GradeConfig, results: "list[SlideResult]", done: Grade
     from workflows.pipeline import total_seconds
     from wsi.files import file_record
 
-    record = RunRecord("grade", {**_plain(config)})
+    record = RunRecord("grade", asdict(config))
     record.inputs = {one.source.slide_id: one.content_hash for one in results if one.content_hash}
     record.inputs["model"] = str(done.gradings[0].model_id) if done.gradings else ""
     for name in ("predictions.csv", "worklist.csv", "quarantine.csv"):
@@ -346,12 +347,6 @@ def _write_record(config: GradeConfig, results: "list[SlideResult]", done: Grade
     }
     record.timings_s = total_seconds(results) | {"wall": done.seconds}
     record.write(config.out)
-
-
-def _plain(config: GradeConfig) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(config)
 
 
 def _write_report(out: Path) -> None:
