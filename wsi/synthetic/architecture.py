@@ -24,7 +24,7 @@ class Habit:
     """How the tissue of one slide is built; drawn per slide, whatever the grade.
 
     Sizes are relative to the usual; `lumens` scales how open lumens are, `secretion` is the share of lumens that hold some,
-    `clefts` and `vessels` how common those are.
+    `clefts`, `vessels`, `vacuoles` how common those are, `closed` the share of small glands' lumens not met by the cut.
     """
 
     size: float
@@ -33,6 +33,7 @@ class Habit:
     clefts: float
     vessels: float
     closed: float
+    vacuoles: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,11 @@ KINDS = (
     NucleusKind(3.7, 3.15, 0.13, 0.72, 0.30, 0.22, 1),  # 0 tumour: round, vesicular, a nucleolus
     NucleusKind(4.1, 2.85, 0.11, 0.80, 0.22, 0.24, 0),  # 1 luminal: oval, even chromatin
     NucleusKind(4.2, 1.55, 0.15, 1.02, 0.15, 0.18, 0),  # 2 basal: flat
-    NucleusKind(6.0, 1.05, 0.25, 0.95, 0.05, 0.18, 0),  # 3 stroma: spindle
+    NucleusKind(5.0, 1.15, 0.3, 0.78, 0.12, 0.22, 0),  # 3 stroma: spindle
     NucleusKind(2.75, 2.5, 0.08, 1.25, 0.10, 0.30, 0),  # 4 lymphocyte: small, dark
+    NucleusKind(3.8, 2.95, 0.19, 0.88, 0.30, 0.28, 1),  # 5 pleomorphic: of any size, dark
 )
-TUMOUR, LUMINAL, BASAL, SPINDLE, LYMPHOCYTE = range(5)
+TUMOUR, LUMINAL, BASAL, SPINDLE, LYMPHOCYTE, PLEOMORPHIC = range(6)
 
 
 @lru_cache(maxsize=8)
@@ -64,9 +65,9 @@ def _one_shape(
     """Haematoxylin of one nucleus at all its turns (TURNS, S, S); u, v run along and across it in um."""
     size = 1 + kind.spread * np.clip(rng.standard_normal(), -1.2, 1.2)
     long, short = kind.long_um * size, kind.short_um * size * rng.uniform(0.88, 1.12)
-    bend = rng.uniform(-0.05, 0.05) * (long / 3)
+    bend = rng.uniform(-0.09, 0.09) * (long / 3)
     a, b = u / np.float32(long), (v + np.float32(bend) * u * u / np.float32(long)) / np.float32(short)
-    radius = np.sqrt(a * a + b * b)
+    radius = np.sqrt(np.sqrt((a * a) ** 2 + (b * b) ** 2) * np.float32(0.1) + (a * a + b * b) * np.float32(0.9))
     for order in (2, 3):
         phase, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.10 / order)
         radius = radius * np.float32(1) + np.float32(depth) * np.cos(order * np.arctan2(b, a) + np.float32(phase)) * radius
@@ -75,9 +76,9 @@ def _one_shape(
     rim = np.exp(-(((inside - 0.35) / 0.4) ** 2))
     body = kind.body * rng.uniform(0.72, 1.22)
     chromatin = np.zeros_like(inside)
-    for _ in range(9):
+    for _ in range(14):
         cu, cv = rng.uniform(-0.8, 0.8) * long, rng.uniform(-0.8, 0.8) * short
-        width, sign = rng.uniform(0.45, 1.0), rng.choice([-1.0, 1.0])
+        width, sign = rng.uniform(0.35, 0.8), rng.choice([-1.0, 1.0])
         chromatin += np.float32(sign * kind.clumps * body * rng.uniform(0.4, 1.2)) * np.exp(
             -((u - np.float32(cu)) ** 2 + (v - np.float32(cv)) ** 2) / np.float32(width * width)
         )

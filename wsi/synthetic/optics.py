@@ -36,8 +36,8 @@ class Optics:
 # What tells the first three sites apart at a glance: hue of each stain, strength of each, white point, gamma, blur, quality.
 _SITES = (
     dict(h_hue=0.0, e_hue=0.0, h=1.0, e=1.0, white=(244, 243, 246), gamma=1.0, blur=0.22, quality=80),
-    dict(h_hue=0.10, e_hue=-0.12, h=0.78, e=1.35, white=(240, 232, 236), gamma=1.12, blur=0.30, quality=70),
-    dict(h_hue=-0.12, e_hue=0.14, h=1.2, e=0.72, white=(236, 241, 240), gamma=0.88, blur=0.18, quality=88),
+    dict(h_hue=0.06, e_hue=-0.13, h=0.95, e=1.28, white=(241, 234, 238), gamma=1.08, blur=0.28, quality=72),
+    dict(h_hue=-0.10, e_hue=0.12, h=1.12, e=0.74, white=(236, 241, 240), gamma=0.88, blur=0.18, quality=88),
 )
 
 
@@ -89,8 +89,8 @@ def colour_table(optics: Optics, pale: float = 1.0) -> NDArray[np.uint32]:
 def _sensor_noise() -> NDArray[np.uint8]:
     """A large sheet of sensor noise (2560, 2560, 3) with mean `_NOISE_MEAN`."""
     rng = np.random.default_rng(303)
-    sheet = rng.integers(0, 17, (2560, 2560, 3), dtype=np.uint8)
-    return cv2.blur(sheet, (2, 2)) - np.uint8(8 - _NOISE_MEAN)
+    sheet = rng.integers(0, 9, (2560, 2560, 3), dtype=np.uint8) + rng.integers(0, 9, (2560, 2560, 1), dtype=np.uint8)
+    return np.clip(cv2.blur(sheet, (2, 2)), 8 - _NOISE_MEAN, 8 + _NOISE_MEAN) - np.uint8(8 - _NOISE_MEAN)
 
 
 def photograph(

@@ -47,18 +47,18 @@ def _secretion(drawing: Drawing, draws: NDArray[np.float32]) -> float:
 def _benign(drawing: Drawing) -> None:
     """Large lobed glands."""
     size = drawing.habit.size
-    found = drawing.objects("benign", 1, 160 * size, 105 * size, 30 * size, jitter=0.16)
+    found = drawing.objects("benign", 1, 150 * size, 95 * size, 25 * size, jitter=0.14)
     for x, y, draws in zip(found.x_um, found.y_um, found.draws, strict=True):
-        box = drawing.box(x, y, 105 * size)
+        box = drawing.box(x, y, 95 * size)
         if box is not None:
-            _put(drawing, box, 1, lobed_blob(drawing.fields, box, x, y, (54 + 34 * draws[6]) * size, draws), draws)
+            _put(drawing, box, 1, lobed_blob(drawing.fields, box, x, y, (46 + 26 * draws[6]) * size, draws), draws)
 
 
 def _benign_lumens(drawing: Drawing) -> None:
     """A wide lumen into which the lining is folded."""
     fields, habit = drawing.fields, drawing.habit
     folds = 5.5 * drawing.noise("folds", 13) + 5.0 * drawing.noise("folds wide", 34)
-    lining = 19 + 8 * (1 - habit.lumens) + np.maximum(folds, -3)
+    lining = 20.5 + 8 * (1 - habit.lumens) + np.maximum(folds, -3)
     lumen = np.where(fields.kind == 1, fields.depth - lining, np.float32(FAR_UM))
     np.maximum(fields.lumen, lumen, out=fields.lumen)
 
@@ -128,8 +128,15 @@ def _pattern5(drawing: Drawing) -> None:
             _put(drawing, box, 5, round_blob(drawing.fields, box, x, y, 5.5 + 2.5 * draws[4], draws), draws)
 
 
-def _no_lumens(drawing: Drawing) -> None:
-    """Pattern 5 makes none."""
+def _pattern5_vacuoles(drawing: Drawing) -> None:
+    """No lumens, but vacuoles within some cells."""
+    fields = drawing.fields
+    found = drawing.objects("vacuoles", 5, 20, 12, 2, jitter=0.45)
+    for x, y, draws in zip(found.x_um, found.y_um, found.draws, strict=True):
+        box = drawing.box(x, y, 10) if draws[5] < drawing.habit.vacuoles else None
+        if box is not None:
+            vacuole = np.minimum(round_blob(fields, box, x, y, 2.2 + 2.2 * draws[4], draws), fields.depth[box] - 2)
+            np.maximum(fields.lumen[box], vacuole, out=fields.lumen[box])
 
 
 def _vessels(drawing: Drawing) -> None:
@@ -149,11 +156,12 @@ def _vessels(drawing: Drawing) -> None:
 
 
 def _clefts(drawing: Drawing) -> None:
-    """Retraction: the epithelium comes off the stroma in places."""
+    """Retraction: the epithelium comes off the stroma in places, by a width that varies along its edge."""
     fields = drawing.fields
-    where = drawing.noise("clefts", 45) - 1.6 + 1.6 * drawing.habit.clefts
-    width = np.clip(where * 2.2, -4, 3.5)
-    cleft = width - np.abs(fields.gland + width + np.float32(0.6))
+    where = drawing.noise("clefts", 55) - 1.5 + 1.2 * drawing.habit.clefts + 0.45 * drawing.noise("clefts fine", 12)
+    where += np.float32(0.5) * (fields.kind == 5)
+    width = np.clip(where * 1.6, -4, 2.6)
+    cleft = width - np.abs(fields.gland + width + np.float32(0.4))
     np.maximum(fields.gap, cleft, out=fields.gap)
 
 
@@ -162,5 +170,5 @@ _DRAWERS: dict[int, tuple[_Drawer, _Drawer]] = {
     1: (_benign, _benign_lumens),
     3: (_pattern3, _pattern3_lumens),
     4: (_pattern4, _pattern4_lumens),
-    5: (_pattern5, _no_lumens),
+    5: (_pattern5, _pattern5_vacuoles),
 }

@@ -27,6 +27,8 @@ class Tint:
     stroma_h: float
     stroma_e: float
     fibres: float
+    loose: float
+    apart: float
     crowd: float
     lymphocytes: float
 
@@ -62,6 +64,7 @@ def slide_habit(seed: int) -> Habit:
         clefts=rng.uniform(0.2, 0.9),
         vessels=rng.uniform(0.1, 0.6),
         closed=rng.uniform(0.02, 0.2),
+        vacuoles=rng.uniform(0.1, 0.6),
     )
 
 
@@ -73,6 +76,8 @@ def slide_tint(seed: int) -> Tint:
         stroma_h=rng.uniform(0.03, 0.13),
         stroma_e=rng.uniform(0.42, 0.78),
         fibres=rng.uniform(0.12, 0.3),
+        loose=rng.uniform(-2.6, -0.9),
+        apart=rng.uniform(0.1, 0.9),
         crowd=rng.uniform(0.12, 0.5),
         lymphocytes=rng.uniform(0.0, 0.3),
     )
@@ -105,9 +110,9 @@ def _upsampled(scene: Scene, plan: NDArray[np.int16], window: Window) -> NDArray
 
 def _glass(scene: Scene, core: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     size = (core.w * scene.grid_px, core.h * scene.grid_px)
-    dirt = cv2.resize(_illumination(scene, core), size, interpolation=cv2.INTER_LINEAR)
-    amount = _amount(dirt)
-    return amount // 2, amount
+    light = _twice(_illumination(scene, core))
+    amounts = (_amount(light * np.float32(0.5)), _amount(light))
+    return tuple(cv2.resize(a, size, interpolation=cv2.INTER_LINEAR) for a in amounts)
 
 
 def _illumination(scene: Scene, window: Window) -> NDArray[np.float32]:
@@ -116,7 +121,14 @@ def _illumination(scene: Scene, window: Window) -> NDArray[np.float32]:
 
 
 def _amount(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.clip(values * optics.UNIT + np.float32(0.5), 0, 255).astype(np.uint8)
+    """Stain amounts as bytes; dithered, so that a slow slope shows no steps."""
+    height, width = values.shape
+    return np.clip(values * optics.UNIT + _dither_sheet()[:height, :width], 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _dither_sheet() -> NDArray[np.float32]:
+    return np.random.default_rng(909).random((1280, 1280), np.float32)
 
 
 def _tissue(scene: Scene, core: Window, wide: Window, tissue: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -127,11 +139,12 @@ def _tissue(scene: Scene, core: Window, wide: Window, tissue: NDArray[np.float32
     flow = _fibre_flow(scene, wide, fields.gland)
     places = _nuclei(scene, wide, fields, tissue, flow)
     cells = _cells(wide, scene.grid_um, fields, places)
+    infiltrated = np.clip(_upsampled(scene, layout.patterns[5], wide) / 40, 0, 1) if 5 in codes else np.zeros_like(tissue)
     trim = _MARGIN - _RIM
     inner = (slice(trim, wide.h - trim), slice(trim, wide.w - trim))
     rim = Window(core.x - _RIM, core.y - _RIM, core.w + 2 * _RIM, core.h + 2 * _RIM)
     part = Fields(*(getattr(fields, name)[inner] for name in Fields.__slots__))
-    base_h, base_e = _ground(scene, rim, part, tissue[inner], [f[inner] for f in (*flow, *cells)])
+    base_h, base_e = _ground(scene, rim, part, tissue[inner], [f[inner] for f in (*flow, *cells, infiltrated)])
     full = (rim.w * g, rim.h * g)
     haematoxylin = cv2.resize(base_h, full, interpolation=cv2.INTER_LINEAR)
     eosin = cv2.resize(base_e, full, interpolation=cv2.INTER_LINEAR)
@@ -228,8 +241,9 @@ def _ground(
     """Amounts without nuclei, twice as fine as the grid: cytoplasm, fibres, lumens, secretion, gaps, glass."""
     tint, key = scene.tint, key_of(scene.seed, "ground")
     gland, empty = _cover(_twice(fields.gland)), _cover(_twice(np.maximum(fields.lumen, fields.gap)))
+    sheet = _twice((fields.kind == 5).astype(np.float32))
     inside = _cover(_twice(tissue), 0.8)
-    along, across, tints, walls = (_twice(f) for f in flow)
+    along, across, tints, walls, infiltrated = (_twice(f) for f in flow)
     fibre_map = (along * 2 % _SHEET_PX, across * 2 % _SHEET_PX)
     fibres = cv2.remap(_fibre_sheet(), *fibre_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP).astype(np.float32)
     fibres = (fibres - 128) * np.float32(1 / 42)
@@ -237,11 +251,19 @@ def _ground(
     loose = _twice(smooth(key + 1, 180 / scene.grid_um, window))
     strong = _twice(1 + 0.13 * smooth(key + 2, 330 / scene.grid_um, window))
     blue = _twice(1 + 0.16 * smooth(key + 3, 300 / scene.grid_um, window))
-    stroma_e = np.float32(tint.stroma_e) * np.maximum(1 + np.float32(tint.fibres) * fibres + 0.1 * grain - 0.16 * loose, 0)
-    stroma_h = np.float32(tint.stroma_h) * (1 + 0.3 * fibres)
+    slack = 0.7 * loose + np.float32(tint.loose) + np.float32(0.5) * infiltrated
+    slits = np.clip((slack - fibres - 0.25 * grain) * 1.1, 0, 1)
+    stroma_e = np.float32(tint.stroma_e) * (1 + np.float32(tint.fibres) * fibres + 0.1 * grain - 0.1 * loose) * (1 - slits)
+    stroma_h = np.float32(tint.stroma_h) * (1 + 0.3 * fibres) * (1 - slits)
     apical = np.clip(_twice(fields.lumen) * 0.12 + 1.3, 0, 1)
     cell_e = np.float32(tint.cytoplasm_e) * (1 + 0.13 * grain + 0.16 * tints - 0.25 * walls - 0.15 * apical)
     cell_h = np.float32(tint.cytoplasm_h) * (1 - 0.12 * grain + 0.2 * tints - 0.35 * walls - 0.45 * apical)
+    if sheet.any():
+        apart = np.clip(_twice(smooth(key + 4, 110 / scene.grid_um, window)) + np.float32(tint.apart), 0, 1)
+        torn = np.clip(0.6 + 1.1 * _twice(smooth(key + 5, 9 / scene.grid_um, window)), 0, 1)
+        empty = np.maximum(empty, np.clip(1.8 * walls * apart * torn * sheet * gland, 0, 1))
+        cell_h = cell_h * (1 - np.float32(0.35) * sheet)
+        cell_e = cell_e * (1 - np.float32(0.12) * sheet)
     fill = _twice(fields.secretion) * (0.5 + 0.12 * grain)
     full = (1 - empty) * inside
     eosin = full * (stroma_e + gland * (cell_e - stroma_e)) * strong + empty * inside * fill
@@ -304,8 +326,9 @@ def _lining(
     steep_x, steep_y = slopes[0][spots.at], slopes[1][spots.at]
     scale = np.where(in_row, off / np.maximum(steep_x**2 + steep_y**2, 0.3), 0).astype(np.float32)
     angle = np.where(in_row, np.arctan2(steep_y, steep_x) + (spots.draw - 0.5) * 0.6, spots.draw * np.float32(np.pi))
-    look = np.where(kind == 1, nuclei.LUMINAL, nuclei.TUMOUR).astype(np.int8)
-    apart = np.where(kind == 1, np.float32(6.6), np.where(in_row, np.float32(6.9), np.float32(7.3)))
+    looks = [np.int8(nuclei.LUMINAL), np.int8(nuclei.PLEOMORPHIC)]
+    look = np.select([kind == 1, kind == 5], looks, np.int8(nuclei.TUMOUR))
+    apart = np.where(kind == 1, np.float32(6.6), np.where(in_row, np.float32(6.9), np.where(kind == 5, np.float32(7.9), np.float32(7.3))))
     return nuclei.Places(
         spots.x_um - steep_x * scale, spots.y_um - steep_y * scale, look, angle.astype(np.float32), spots.priority, apart
     ).take(keep)
