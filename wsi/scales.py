@@ -144,4 +144,19 @@ def colour_table(name: ColourMap) -> np.ndarray:
     return np.ascontiguousarray(table[0, :, ::-1])
 
 
-__all__ = ["CLASS_COLOURS", "ColourMap", "EvidenceKind", "Scale", "attention_scale", "colour_table", "evidence_scale"]
+def round_length_um(most_um: float) -> int:
+    """For a scale bar: the longest of 1, 2, 5, 10 ... um that is not above `most_um`, and at least 1."""
+    lengths = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]
+    return max((length for length in lengths if length <= most_um), default=1)
+
+
+__all__ = [
+    "CLASS_COLOURS",
+    "ColourMap",
+    "EvidenceKind",
+    "Scale",
+    "attention_scale",
+    "colour_table",
+    "evidence_scale",
+    "round_length_um",
+]

@@ -15,14 +15,13 @@ from wsi.exports import Export
 from wsi.files import write_atomic
 from wsi.heatmap import Channel, SlideMaps
 from wsi.pictures import encode_palette, encode_picture
-from wsi.scales import Scale
+from wsi.scales import Scale, round_length_um
 
 INK, FAINT, LINE = (32, 33, 36), (95, 99, 104), (190, 194, 199)
 OUTLINE = (70, 74, 80)
 LEAST_WIDTH_PX = 900
 MARGIN_PX = 24
 BAR_PX = (300, 14)
-ROUND_LENGTHS_UM = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]
 
 
 def write_png(folder: Path, maps: SlideMaps) -> None:
@@ -77,8 +76,7 @@ def _rings(polygon: Polygon) -> list[np.ndarray]:
 def scale_bar(maps: SlideMaps, longest_px: float) -> tuple[float, str]:
     """A round length that is at most `longest_px` of the thumbnail: pixels, and how it is written."""
     um_per_px = maps.thumbnail_pitch_px0[0] * maps.info.require_mpp()[0]
-    fitting = [length for length in ROUND_LENGTHS_UM if length / um_per_px <= longest_px]
-    length = fitting[-1] if fitting else ROUND_LENGTHS_UM[0]
+    length = round_length_um(longest_px * um_per_px)
     return length / um_per_px, f"{length / 1000:g} mm"
 
 

@@ -1,0 +1,273 @@
+"""The report: a folder of HTML pages about a run, made from what the run folder holds.
+
+    report/index.html, page-2.html ...  the worklist, the quarantine, the model
+    report/slides/<slide_id>.html       one slide: map, probabilities, most-attended tiles, quality, provenance
+    report/slides/<slide_id>/           its pictures
+    report/previews/                    small pictures for the worklist
+    report/style.css, report.js
+
+All links are relative and nothing outside is asked for, so that the folder works from any place. It is made beside
+its place and renamed. Nothing in it depends on the clock: the same run gives the same bytes.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from workflows.figures import legend, length_text, probability_bars, slide_drawing
+from workflows.gradings import ModelSummary, Quarantined, class_labels
+from workflows.results import GradedSlide, Run, load_run, load_slide, slide_folder
+from workflows.worklist import RULE, Place, rank_slides
+from wsi.errors import WsiError
+from wsi.exports.png import layer, overlay
+from wsi.files import write_atomic
+from wsi.heatmap import SlideMaps
+from wsi.pictures import encode_picture
+
+FOLDER = "report"
+TEMPLATES = Path(__file__).parent / "templates"
+SLIDES_PER_PAGE = 1000
+PREVIEW_PX = (264, 176)
+"""Largest size of a picture in the worklist; it is shown at half of it."""
+MOST_BAD_LISTED = 100
+
+METRIC_NAMES = {
+    "qwk": "Quadratic weighted kappa",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "auroc": "Slide AUROC",
+    "auprc": "Average precision",
+    "f1": "F1",
+    "macro_f1": "Macro F1",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+    "mae": "Mean absolute grade error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report that was written: its first page, and the slides that have none of their own, with the reason."""
+
+    index: Path
+    failures: tuple[Quarantined, ...]
+
+
+def write_report(run: str | Path) -> Report:
+    """Write `RUN/report`, replacing an older one.
+
+    Raises
+    ------
+    UsageError
+        If the folder is no run, or its tables are missing or damaged. A slide whose own results are is named in
+        `Report.failures`; the others have their pages.
+    """
+    found = load_run(run)
+    folder = found.folder / FOLDER
+    partial = found.folder / f".{FOLDER}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    for part in ("slides", "previews"):
+        (partial / part).mkdir(parents=True)
+    for name in ("style.css", "report.js"):
+        shutil.copyfile(TEMPLATES / name, partial / name)
+    pages = environment()
+    places = rank_slides(found.gradings)
+    previews: dict[str, tuple[int, int]] = {}
+    failures = []
+    for number, place in enumerate(places):
+        slide_id = place.grading.slide_id
+        neighbours = (places[number - 1] if number else None, places[number + 1] if number + 1 < len(places) else None)
+        try:
+            previews[slide_id] = _write_slide(partial, pages, found, place, neighbours)
+        except WsiError as error:
+            failures.append(Quarantined.of(slide_id, "report", error))
+    _write_index(partial, pages, found, places, previews)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return Report(folder / "index.html", tuple(failures))
+
+
+def environment() -> Environment:
+    """The templates; everything that is put into them is escaped."""
+    pages = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    pages.filters |= {
+        "url": lambda name: quote(name, safe=""),
+        "share": share_text,
+        "thousands": lambda number: f"{number:,}".replace(",", "\u202f"),
+        "metric": lambda name: METRIC_NAMES.get(name, str(name).replace("_", " ")),
+        "listed": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
+    }
+    return pages
+
+
+def share_text(share: float) -> str:
+    """A share for people: `12 %`, `0.4 %`, `0 %`."""
+    percent = 100 * share
+    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"
+
+
+def _write_index(
+    folder: Path, pages: Environment, found: Run, places: Sequence[Place], previews: dict[str, tuple[int, int]]
+) -> None:
+    chunks = [places[start : start + SLIDES_PER_PAGE] for start in range(0, len(places), SLIDES_PER_PAGE)] or [[]]
+    names = ["index.html", *(f"page-{number}.html" for number in range(2, len(chunks) + 1))]
+    for number, chunk in enumerate(chunks):
+        text = pages.get_template("index.html").render(
+            root="",
+            run=found,
+            model=found.model,
+            rows=[_row(place, previews) for place in chunk],
+            chips=_chips(found.model, chunk),
+            rule=RULE,
+            page=number,
+            page_names=names,
+            totals=_totals(found),
+        )
+        write_atomic(folder / names[number], text.encode())
+
+
+def _row(place: Place, previews: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    grading = place.grading
+    labels = class_labels(grading.task, grading.classes)
+    said = ", ".join(f"{label} {p:.2f}" for label, p in zip(labels, grading.probabilities, strict=True))
+    return {
+        "place": place,
+        "grading": grading,
+        "bars": probability_bars(grading.classes, grading.probabilities, grading.predicted),
+        "probabilities": said,
+        "preview": previews.get(grading.slide_id),
+        "order": grading.classes.index(grading.predicted),
+    }
+
+
+def _chips(model: ModelSummary, places: Sequence[Place]) -> list[dict[str, Any]]:
+    """How many slides of a page have each class."""
+    counts = {name: sum(place.grading.predicted == name for place in places) for name in model.classes}
+    return [
+        {"name": name, "label": label, "count": counts[name]}
+        for name, label in zip(model.classes, model.class_labels, strict=True)
+    ]
+
+
+def _totals(found: Run) -> dict[str, Any]:
+    tiles, bad = sum(one.tiles for one in found.gradings), sum(one.bad_tiles for one in found.gradings)
+    return {
+        "graded": len(found.gradings),
+        "quarantined": len(found.quarantined),
+        "tiles": tiles,
+        "bad": bad,
+        "bad_share": bad / max(1, tiles + bad),
+        "tissue_mm2": sum(one.tissue_mm2 for one in found.gradings),
+        "version": found.record.get("versions", {}).get("histograde", ""),
+    }
+
+
+def _write_slide(
+    folder: Path, pages: Environment, found: Run, place: Place, neighbours: tuple[Place | None, Place | None]
+) -> tuple[int, int]:
+    """Write one slide's page and pictures; gives the size of its preview."""
+    graded = load_slide(found.folder, place.grading.slide_id)
+    maps = graded.maps(found.model)
+    own = slide_folder(folder, graded.info.slide_id)
+    own.mkdir()
+    shutil.copyfile(slide_folder(found.folder, graded.info.slide_id) / "thumbnail.jpg", own / "thumbnail.jpg")
+    layers = _write_layers(own, maps)
+    tops = _write_tops(own, graded)
+    text = pages.get_template("slide.html").render(
+        root="../",
+        run=found,
+        model=found.model,
+        totals=_totals(found),
+        place=place,
+        before=neighbours[0],
+        after=neighbours[1],
+        graded=graded,
+        grading=graded.grading,
+        classes=_class_rows(graded),
+        drawing=slide_drawing(graded),
+        layers=layers,
+        tops=tops,
+        bad=_bad_rows(graded),
+        tile_um=graded.grid.spec.tile_px * graded.grid.spec.mpp,
+        size_px=(maps.thumbnail.shape[1], maps.thumbnail.shape[0]),
+    )
+    write_atomic(folder / "slides" / f"{graded.info.slide_id}.html", text.encode())
+    return _write_preview(folder, maps)
+
+
+def _write_layers(own: Path, maps: SlideMaps) -> list[dict[str, Any]]:
+    layers = []
+    for number, channel in enumerate(maps.channels):
+        name = "attention.png" if number == 0 else f"evidence_{number - 1}.png"
+        write_atomic(own / name, layer(maps, channel))
+        label = "Attention" if number == 0 else maps.class_labels[number - 1]
+        layers.append(
+            {"file": name, "label": label, "legend": legend(channel.scale), "predicted": number - 1 == maps.predicted}
+        )
+    return layers
+
+
+def _write_tops(own: Path, graded: GradedSlide) -> list[dict[str, Any]]:
+    position = {int(row): place for place, row in enumerate(graded.rows)}
+    mpp = graded.info.require_mpp()
+    chosen = graded.classes.index(graded.predicted)
+    tops = []
+    for number, tile in enumerate(graded.top_tiles, start=1):
+        name = f"tile_{number:02d}.jpg"
+        write_atomic(own / name, encode_picture(tile.pixels, "JPEG"))
+        x, y = graded.grid.coords[tile.row].tolist()
+        at = position[tile.row]
+        tops.append(
+            {
+                "number": number,
+                "file": name,
+                "size_px": (tile.pixels.shape[1], tile.pixels.shape[0]),
+                "times": float(graded.attention[at]) * len(graded.rows),
+                "evidence": float(graded.evidence[at, chosen]),
+                "x": length_text(round(x * mpp[0])),
+                "y": length_text(round(y * mpp[1])),
+            }
+        )
+    return tops
+
+
+def _class_rows(graded: GradedSlide) -> list[dict[str, Any]]:
+    labels = class_labels(graded.task, graded.classes)
+    return [
+        {"label": label, "p": float(p), "chosen": name == graded.predicted}
+        for name, label, p in zip(graded.classes, labels, graded.probabilities, strict=True)
+    ]
+
+
+def _bad_rows(graded: GradedSlide) -> list[dict[str, Any]]:
+    mpp = graded.info.require_mpp()
+    rows = []
+    for tile in graded.bad[:MOST_BAD_LISTED]:
+        x, y = graded.grid.coords[tile.row].tolist()
+        rows.append({"x": length_text(round(x * mpp[0])), "y": length_text(round(y * mpp[1])), "reason": tile.reason})
+    return rows
+
+
+def _write_preview(folder: Path, maps: SlideMaps) -> tuple[int, int]:
+    """A small picture of the attention; gives the size at which to show it."""
+    pixels = overlay(maps, maps.attention)
+    factor = min(PREVIEW_PX[0] / pixels.shape[1], PREVIEW_PX[1] / pixels.shape[0], 1.0)
+    size = (max(2, round(pixels.shape[1] * factor)), max(2, round(pixels.shape[0] * factor)))
+    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    write_atomic(folder / "previews" / f"{maps.info.slide_id}.jpg", encode_picture(small, "JPEG"))
+    return size[0] // 2, size[1] // 2
