@@ -7,12 +7,13 @@ scanners write, which are area-averaged too. Enlarging uses linear interpolation
 """
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
 import numpy as np
 
-from wsi.slide import Slide
+from wsi.slide import Slide, SlideInfo
 
 Kernel = Literal["area"]
 KERNELS: tuple[Kernel, ...] = ("area",)
@@ -90,28 +91,39 @@ def resize_rect(image: np.ndarray, rect: tuple[float, float, float, float], size
     return np.clip(np.rint(full), 0, 255).astype(np.uint8)
 
 
-def level_window(
-    slide: Slide, rect_px0: tuple[float, float, float, float], level: int
-) -> tuple[tuple[int, int], tuple[int, int], tuple[float, float, float, float]]:
-    """The whole pixels of a level that cover a level-0 rectangle, and the rectangle within them.
+@dataclass(frozen=True, slots=True)
+class LevelWindow:
+    """The whole pixels of a level that cover a rectangle.
 
-    Returns
-    -------
-    location_px0 : (x, y)
-        To hand to `read_region`.
-    size_px : (w, h)
-        Pixels of `level` to read.
+    Attributes
+    ----------
+    left, top, width, height : int
+        In pixels of the level.
     rect : (x, y, w, h)
-        The rectangle in pixels of what is read.
+        The rectangle in pixels of the window, fractional.
     """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    rect: tuple[float, float, float, float]
+
+
+def level_window(info: SlideInfo, rect_px0: tuple[float, float, float, float], level: int) -> LevelWindow:
+    """The pixels of a level to read for a rectangle in level-0 pixels."""
     x, y, w, h = rect_px0
-    dx, dy = slide.info.level_downsample(level)
+    dx, dy = info.level_downsample(level)
     left, top = math.floor(x / dx + 1e-6), math.floor(y / dy + 1e-6)
     right, bottom = math.ceil((x + w) / dx - 1e-6), math.ceil((y + h) / dy - 1e-6)
-    level_w, level_h = slide.info.level_sizes_px[level]
+    level_w, level_h = info.level_sizes_px[level]
     right, bottom = min(right, max(level_w, left + 1)), min(bottom, max(level_h, top + 1))
-    rect = (x / dx - left, y / dy - top, w / dx, h / dy)
-    return (round(left * dx), round(top * dy)), (right - left, bottom - top), rect
+    return LevelWindow(left, top, right - left, bottom - top, (x / dx - left, y / dy - top, w / dx, h / dy))
+
+
+def read_window(slide: Slide, level: int, left: int, top: int, width: int, height: int) -> np.ndarray:
+    """Whole pixels of a level, (height, width, 3) uint8; raises `TileReadError` as `read_region` does."""
+    return slide.read_region(slide.info.level_location(level, (left, top)), level, (width, height))
 
 
 def read_scaled(
@@ -146,6 +158,7 @@ def read_scaled(
     for top in range(0, size_px[1], rows):
         count = min(rows, size_px[1] - top)
         band = (x, y + h * top / size_px[1], w, h * count / size_px[1])
-        location_px0, window_px, rect = level_window(slide, band, level)
-        bands.append(resize_rect(slide.read_region(location_px0, level, window_px), rect, (size_px[0], count)))
+        window = level_window(slide.info, band, level)
+        pixels = read_window(slide, level, window.left, window.top, window.width, window.height)
+        bands.append(resize_rect(pixels, window.rect, (size_px[0], count)))
     return bands[0] if len(bands) == 1 else np.concatenate(bands)

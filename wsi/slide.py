@@ -38,7 +38,8 @@ class SlideInfo:
     level_sizes_px : tuple of (w, h)
         Size of each level in pixels of that level, largest first.
     downsamples : tuple of float
-        Level-0 pixels per pixel of each level (mean of both axes); first is 1.
+        Ratio of the sizes of level 0 and of each level (mean of both axes); first is 1. Only nearly the scale: places
+        are computed with `level_downsample`.
     mpp : (x, y) or None
         um per level-0 pixel.
     mpp_source : str
@@ -72,8 +73,26 @@ class SlideInfo:
         return check_mpp(self.mpp, self.mpp_source)
 
     def level_downsample(self, level: int) -> tuple[float, float]:
-        """Exact (x, y) downsample of a level from its size, level-0 px per px."""
-        return tuple(whole / part for whole, part in zip(self.size_px0, self.level_sizes_px[level], strict=True))  # type: ignore[return-value]
+        """True (x, y) scale of a level, level-0 px per px.
+
+        A scanner halves or quarters and cuts off what is left over at the far edge: where the sizes allow a whole
+        number it is that number, and not the ratio of the sizes, which is off by up to a pixel at that edge.
+        """
+        (w0, h0), (w, h) = self.size_px0, self.level_sizes_px[level]
+        whole = max(1, round((w0 / w + h0 / h) / 2))
+        if all(size0 // whole <= size <= -(-size0 // whole) for size0, size in ((w0, w), (h0, h))):
+            return float(whole), float(whole)
+        return w0 / w, h0 / h
+
+    def level_location(self, level: int, place_px: tuple[int, int]) -> tuple[int, int]:
+        """The (x, y) level-0 px to hand to `read_region` to start at a whole pixel (x, y) of a level."""
+        dx, dy = self.level_downsample(level)
+        return round(place_px[0] * dx), round(place_px[1] * dy)
+
+    def level_place(self, level: int, location_px0: tuple[int, int]) -> tuple[int, int]:
+        """The whole pixel (x, y) of a level nearest to a level-0 location: where `read_region` starts."""
+        dx, dy = self.level_downsample(level)
+        return round(location_px0[0] / dx), round(location_px0[1] / dy)
 
     def best_level(self, downsample: float) -> int:
         """The coarsest level that still has at least the resolution asked for (1 % tolerance)."""
@@ -102,7 +121,7 @@ class Slide(Protocol):
         Parameters
         ----------
         location_px0 : (x, y)
-            Top-left corner in level-0 pixels, whatever the level.
+            Top-left corner in level-0 pixels, whatever the level; the region starts at `SlideInfo.level_place`.
         level : int
             Pyramid level to read from.
         size_px : (w, h)
@@ -168,15 +187,19 @@ def open_slide(
             slide = READERS[name](path)
         except UsageError:
             raise
-        except WsiError as error:
+        except (WsiError, ImportError) as error:
             attempts.append(f"{name}: {error}")
             continue
         changes: dict[str, Any] = {"slide_id": slide_id or path_slide_id(path)}
         given = mpp or (fallback_mpp if fallback_mpp and not believable(slide.info) else None)
         if given is not None:
-            said = f"{slide.info.mpp[0]:.6g}" if slide.info.mpp else "nothing"
+            said = "x".join(f"{part:.6g}" for part in dict.fromkeys(slide.info.mpp or ())) or "nothing"
             changes |= {"mpp": given, "mpp_source": f"user (the file says {said})"}
-        changes["content_hash"] = content_hash or hash_files(slide_files(path))
+        try:
+            changes["content_hash"] = content_hash or hash_files(slide_files(path))
+        except WsiError:
+            slide.close()
+            raise
         slide.info = replace(slide.info, **changes)
         return slide
     raise UnreadableSlideError(f"{path.name}: no reader can open it ({'; '.join(attempts)})")
@@ -200,9 +223,10 @@ def path_slide_id(path: Path) -> str:
 
 
 def slide_files(path: Path) -> list[Path]:
-    """All files of one slide: the file itself, a MIRAX or VSI side folder, or the instances of a DICOM folder."""
+    """All files of one slide: the file itself, with a MIRAX side folder, or the instances of a DICOM folder."""
     if path.is_dir():
-        return sorted(part for part in path.iterdir() if part.is_file() and not part.name.startswith("."))
+        files = sorted(part for part in path.iterdir() if part.is_file() and not part.name.startswith("."))
+        return [part for part in files if part.suffix.lower() == ".dcm"] or files
     side = path.with_suffix("")
     if path.suffix.lower() == ".mrxs" and side.is_dir():
         return [path, *sorted(part for part in side.rglob("*") if part.is_file())]

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from wsi.errors import TileReadError, UsageError
-from wsi.resample import KERNELS, Kernel, level_window, resize_rect
+from wsi.resample import KERNELS, Kernel, level_window, read_window, resize_rect
 from wsi.slide import Slide, SlideInfo
 from wsi.tissue import TissueMask
 
 MAX_STRIP_PX = 1 << 23
 """Level pixels decoded by one `read_region` of the tile reader (24 MiB of RGB)."""
+
+MAX_GRID = 1 << 24
+"""Most places that a grid may have, tissue or not: a stride of 1 px on a whole slide is a slip, not a wish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ def tile_grid(info: SlideInfo, tissue: TissueMask, spec: TileSpec) -> TileGrid:
 
     Raises
     ------
+    UsageError
+        If there would be more than `MAX_GRID` places.
     MissingMppError, ImplausibleMppError
         If the slide has no believable pixel size.
     """
@@ -122,8 +127,13 @@ def tile_grid(info: SlideInfo, tissue: TissueMask, spec: TileSpec) -> TileGrid:
     axes = []
     for axis in range(2):
         start, extent = info.bounds_px0[axis], info.bounds_px0[axis + 2]
-        count = max(0, int(np.floor((extent - side_px0[axis]) / (spec.stride_px * factors[axis]) + 1e-6)) + 1)
-        axes.append(start + np.rint(np.arange(count) * spec.stride_px * factors[axis]))
+        room = extent - side_px0[axis] + 1e-6
+        count = max(0, int(np.floor(room / (spec.stride_px * factors[axis]))) + 1)
+        if count > MAX_GRID:
+            raise _too_many(count, spec)
+        axes.append(start + np.minimum(np.rint(np.arange(count) * spec.stride_px * factors[axis]), np.floor(room)))
+    if len(axes[0]) * len(axes[1]) > MAX_GRID:
+        raise _too_many(len(axes[0]) * len(axes[1]), spec)
     x, y = np.meshgrid(axes[0], axes[1])
     coords = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int32)
     fraction = tissue.fraction(coords, side_px0)
@@ -131,12 +141,19 @@ def tile_grid(info: SlideInfo, tissue: TissueMask, spec: TileSpec) -> TileGrid:
     return TileGrid(spec, coords[keep], fraction[keep], side_px0)
 
 
+def _too_many(places: int, spec: TileSpec) -> UsageError:
+    return UsageError(
+        f"{places:,} tiles of {spec.tile_px} px at {spec.mpp:g} um/px, {spec.stride_px} px apart, fit on the slide, "
+        f"at most {MAX_GRID:,} are laid; use a larger --stride-px or --mpp"
+    )
+
+
 class TileReader:
     """Turns rows of a `TileGrid` into pixels, reading each stretch of a tile row once.
 
     Neighbouring tiles of a row are read as one strip from the best level and cut afterwards, so that the stored
     tiles under them are decoded once. Where a strip cannot be decoded its tiles are read singly, so that only those
-    that are damaged are bad.
+    that are damaged are bad. Either way the pixels are the same.
     """
 
     def __init__(self, slide: Slide, grid: TileGrid):
@@ -145,6 +162,7 @@ class TileReader:
         info = slide.info
         factors = [side / grid.spec.tile_px for side in grid.side_px0]
         self._level = info.best_level(min(factors))
+        self._whole_steps = float(info.downsamples[self._level]).is_integer()
 
     def batches(self, rows: np.ndarray, batch_size: int) -> Iterator[TileBatch]:
         """The tiles at `rows` (ascending), at most `batch_size` at a time."""
@@ -173,7 +191,8 @@ class TileReader:
             if strip:
                 first, last = self._grid.coords[strip[0]], self._grid.coords[strip[-1]]
                 near = y == last[1] and last[0] <= x <= last[0] + 2 * side[0]
-                if not near or x + side[0] - first[0] > most_px0:
+                # at a fractional downsample OpenSlide blends neighbouring pixels, each start another way
+                if not near or not self._whole_steps or x + side[0] - first[0] > most_px0:
                     yield strip
                     strip = []
             strip.append(int(row))
@@ -181,11 +200,13 @@ class TileReader:
             yield strip
 
     def _read_strip(self, strip: list[int], pixels: dict[int, np.ndarray], bad: list[BadTile]) -> None:
-        w, h = self._grid.side_px0
-        (x, y), (last_x, _) = self._grid.coords[strip[0]], self._grid.coords[strip[-1]]
-        location_px0, size_px, rect = level_window(self._slide, (x, y, last_x - x + w, h), self._level)
+        side, level = self._grid.spec.tile_px, self._level
+        places = (tuple(map(float, self._grid.coords[row])) for row in strip)
+        windows = [level_window(self._slide.info, (x, y, *self._grid.side_px0), level) for x, y in places]
+        left, top, height = windows[0].left, windows[0].top, windows[0].height
+        width = max(one.left + one.width for one in windows) - left
         try:
-            image = self._slide.read_region(location_px0, self._level, size_px)
+            image = read_window(self._slide, level, left, top, width, height)
         except TileReadError as error:
             if len(strip) == 1:
                 bad.append(BadTile(strip[0], str(error)))
@@ -193,11 +214,9 @@ class TileReader:
             for row in strip:
                 self._read_strip([row], pixels, bad)
             return
-        dx, dy = self._slide.info.level_downsample(self._level)
-        side = self._grid.spec.tile_px
-        for row in strip:
-            shift = (self._grid.coords[row][0] - x) / dx
-            pixels[row] = resize_rect(image, (rect[0] + shift, rect[1], w / dx, h / dy), (side, side))
+        for row, one in zip(strip, windows, strict=True):
+            part = image[:, one.left - left : one.left - left + one.width]
+            pixels[row] = resize_rect(part, one.rect, (side, side))
 
 
 def tile_polygons(grid: TileGrid) -> np.ndarray:

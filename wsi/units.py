@@ -17,7 +17,7 @@ def parse_mpp(text: str) -> tuple[float, float]:
     Raises
     ------
     UsageError
-        If the text is not one or two numbers.
+        If the text is not one or two numbers, or no slide can have such pixels.
     """
     try:
         numbers = [float(part) for part in str(text).split(",")]
@@ -25,7 +25,11 @@ def parse_mpp(text: str) -> tuple[float, float]:
         numbers = []
     if len(numbers) not in (1, 2):
         raise UsageError(f"a pixel size is one number or x,y in um/px, for example 0.25; found {text!r}")
-    return numbers[0], numbers[-1]
+    mpp = (numbers[0], numbers[-1])
+    try:
+        return check_mpp(mpp, "the user", advice=False)
+    except ImplausibleMppError as error:
+        raise UsageError(f"{error}; a pixel size is given in um/px, for example 0.25") from error
 
 
 def check_mpp(mpp: tuple[float, float] | None, source: str, *, advice: bool = True) -> tuple[float, float]:
@@ -48,14 +52,13 @@ def check_mpp(mpp: tuple[float, float] | None, source: str, *, advice: bool = Tr
         If it is zero, not finite, outside `MPP_RANGE`, or more anisotropic than `MAX_ANISOTROPY`.
     """
     cure = "; give it with --slide-mpp UM_PER_PX" if advice else ""
+    fault = ": the file's unit is wrong" if advice else ""
     if mpp is None:
         raise MissingMppError(f"the slide does not say how large a pixel is (mpp){cure}")
     low, high = MPP_RANGE
     for value in mpp:
         if not math.isfinite(value) or not low <= value <= high:
-            raise ImplausibleMppError(
-                f"mpp is {value:g} um/px by {source}, expected {low:g} to {high:g}: the file's unit is wrong{cure}"
-            )
+            raise ImplausibleMppError(f"mpp is {value:g} um/px by {source}, expected {low:g} to {high:g}{fault}{cure}")
     if max(mpp) / min(mpp) > MAX_ANISOTROPY:
         raise ImplausibleMppError(
             f"mpp is {mpp[0]:g} x {mpp[1]:g} um/px by {source}: pixels are not square (more than 2 % apart){cure}"

@@ -9,6 +9,7 @@ from PIL import Image
 from wsi.errors import UnreadableSlideError
 from wsi.slide import SlideInfo
 
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
@@ -24,8 +25,8 @@ class ArrayReader:
             raise UnreadableSlideError("not a PNG, JPEG or npy file")
         try:
             self._pixels = _load(path, suffix)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UnreadableSlideError(str(error)) from error
+        except Exception as error:  # parsers and codecs raise whatever they like on damaged files
+            raise UnreadableSlideError(f"{type(error).__name__}: {error}") from error
         height, width = self._pixels.shape[:2]
         self.info = SlideInfo(
             slide_id="",
@@ -45,6 +46,8 @@ class ArrayReader:
         return {}
 
     def read_region(self, location_px0: tuple[int, int], level: int, size_px: tuple[int, int]) -> np.ndarray:
+        if level != 0:
+            raise ValueError(f"a picture has one level, asked for was level {level}")
         (x, y), (w, h) = location_px0, size_px
         height, width = self._pixels.shape[:2]
         region = np.full((h, w, 3), 255, np.uint8)
@@ -59,9 +62,19 @@ class ArrayReader:
 
 def _load(path: Path, suffix: str) -> np.ndarray:
     if suffix != ".npy":
-        with Image.open(path, formats=[PICTURES[suffix]]) as picture:
-            return np.asarray(picture.convert("RGB"))
-    pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        return _load_picture(path, PICTURES[suffix])
+    pixels = np.lib.format.open_memmap(path, mode="r")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise ValueError(f"expected a (H, W, 3) uint8 array, found {pixels.shape} {pixels.dtype}")
     return pixels
+
+
+def _load_picture(path: Path, kind: str) -> np.ndarray:
+    """RGB pixels; what is transparent is laid on white."""
+    with Image.open(path, formats=[kind]) as picture:
+        if picture.mode not in EIGHT_BIT_MODES:
+            raise ValueError(f"expected 8 bits a channel, found mode {picture.mode}")
+        if not picture.has_transparency_data:
+            return np.asarray(picture.convert("RGB"))
+        coloured = picture.convert("RGBA")
+        return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), coloured).convert("RGB"))

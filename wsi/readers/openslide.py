@@ -1,5 +1,6 @@
 """OpenSlide: SVS, NDPI, MRXS, SCN, BIF, generic tiled TIFF, DICOM and more."""
 
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ import openslide
 from PIL import Image
 
 from wsi.errors import TileReadError, UnreadableSlideError
-from wsi.slide import SlideInfo
+from wsi.slide import SlideInfo, slide_files
 
 
 class AssociatedImages(Mapping[str, np.ndarray]):
@@ -21,7 +22,9 @@ class AssociatedImages(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         try:
             return np.asarray(self._images[name].convert("RGB"))
-        except openslide.OpenSlideError as error:
+        except KeyError:
+            raise
+        except Exception as error:  # OpenSlide and the codecs behind tiffslide raise many kinds
             raise TileReadError(f"associated image {name!r} cannot be decoded: {error}") from error
 
     def __iter__(self) -> Iterator[str]:
@@ -45,10 +48,14 @@ def properties_info(
         except (KeyError, ValueError):
             return None
 
+    def finite(key: str) -> float | None:
+        value = number(key)
+        return value if value is not None and math.isfinite(value) else None
+
     mpp_x, mpp_y = number("mpp-x"), number("mpp-y")
     vendor = str(properties.get(f"{prefix}.vendor") or "unknown")
     known = mpp_x is not None and mpp_y is not None
-    bounds = [number(f"bounds-{key}") for key in ("x", "y", "width", "height")]
+    bounds = [finite(f"bounds-{key}") for key in ("x", "y", "width", "height")]
     whole = (0, 0, *sizes[0])
     return SlideInfo(
         slide_id="",
@@ -58,7 +65,7 @@ def properties_info(
         downsamples=tuple((sizes[0][0] / w + sizes[0][1] / h) / 2 for w, h in sizes),
         mpp=(mpp_x, mpp_y) if mpp_x is not None and mpp_y is not None else None,
         mpp_source=mpp_property(vendor) if known else "none",
-        objective_power=number("objective-power"),
+        objective_power=finite("objective-power"),
         bounds_px0=_inside(bounds, whole),
         content_hash="",
     )
@@ -80,9 +87,9 @@ def _inside(bounds: list[float | None], whole: tuple[int, int, int, int]) -> tup
     if any(value is None for value in bounds):
         return whole
     x, y, w, h = (int(value) for value in bounds if value is not None)
+    right, bottom = min(x + w, whole[2]), min(y + h, whole[3])
     x, y = max(0, x), max(0, y)
-    w, h = min(w, whole[2] - x), min(h, whole[3] - y)
-    return (x, y, w, h) if w > 0 and h > 0 else whole
+    return (x, y, right - x, bottom - y) if right > x and bottom > y else whole
 
 
 class OpenSlideReader:
@@ -108,20 +115,40 @@ class OpenSlideReader:
 
     def read_region(self, location_px0: tuple[int, int], level: int, size_px: tuple[int, int]) -> np.ndarray:
         slide = self._slide
+        location_px0 = handle_location(self.info, slide.level_downsamples[level], location_px0, level)
         try:
             region = slide.read_region(location_px0, level, size_px)
-        except openslide.OpenSlideError as error:
-            self._reopen(slide)
-            raise TileReadError(f"level {level} at {location_px0}: {error}") from error
+        except openslide.OpenSlideError:
+            region = self._read_anew(slide, location_px0, level, size_px)
         return over_white(np.asarray(region))
 
-    def _reopen(self, broken: openslide.OpenSlide) -> None:
-        with self._lock:
-            if self._slide is broken:
-                self._slide = openslide.OpenSlide(str(self._path))
+    def _read_anew(
+        self, broken: openslide.OpenSlide, location_px0: tuple[int, int], level: int, size_px: tuple[int, int]
+    ) -> Image.Image:
+        """Try on a handle of its own: what broke the shared one may have been another thread's region."""
+        try:
+            with self._lock:
+                if self._slide is broken:
+                    self._slide = openslide.OpenSlide(str(self._path))
+            with openslide.OpenSlide(str(self._path)) as own:
+                return own.read_region(location_px0, level, size_px)
+        except (openslide.OpenSlideError, OSError) as error:
+            raise TileReadError(f"level {level}: {error}") from error
 
     def close(self) -> None:
         self._slide.close()
+
+
+def handle_location(info: SlideInfo, downsample: float, location_px0: tuple[int, int], level: int) -> tuple[int, int]:
+    """The location that makes OpenSlide or tiffslide start at the level's pixel that is meant.
+
+    Both divide locations by one factor for both axes, the mean ratio of the level sizes, which far from the origin
+    is off by pixels where a pyramid cuts off what is left over at its edge.
+    """
+    if level == 0:
+        return location_px0
+    x, y = info.level_place(level, location_px0)
+    return round(x * downsample), round(y * downsample)
 
 
 def over_white(rgba: np.ndarray) -> np.ndarray:
@@ -135,16 +162,21 @@ def over_white(rgba: np.ndarray) -> np.ndarray:
 
 
 def _entry(path: Path) -> Path:
-    """The file to hand to OpenSlide: for a DICOM folder any instance of its pyramid."""
+    """The file to hand to OpenSlide: for a DICOM folder an instance of its only pyramid."""
     if not path.is_dir():
         return path
     tried = 0
-    for file in sorted(part for part in path.iterdir() if part.is_file()):
-        if openslide.OpenSlide.detect_format(str(file)):
+    series: dict[str, Path] = {}
+    for file in slide_files(path):
+        if openslide.OpenSlide.detect_format(str(file)) == "dicom":
             tried += 1
             try:
-                openslide.OpenSlide(str(file)).close()
+                with openslide.OpenSlide(str(file)) as slide:
+                    series.setdefault(slide.properties.get("dicom.SeriesInstanceUID", ""), file)
             except openslide.OpenSlideError:
                 continue
-            return file
-    raise UnreadableSlideError(f"the folder holds no DICOM slide that OpenSlide can open ({tried} instances tried)")
+    if len(series) > 1:
+        raise UnreadableSlideError(f"the folder holds {len(series)} DICOM slides; give each a folder of its own")
+    if not series:
+        raise UnreadableSlideError(f"the folder holds no DICOM slide that OpenSlide can open ({tried} instances tried)")
+    return next(iter(series.values()))

@@ -1,5 +1,6 @@
 """tiffslide: tiled TIFFs that OpenSlide declines (OME-TIFF, other codecs), through tifffile and zarr."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,14 +12,16 @@ from wsi.readers.openslide import AssociatedImages, properties_info
 
 
 class TiffSlideReader:
-    """A slide through tiffslide. Pixels outside the level are white, as everywhere in this project."""
+    """A slide through tiffslide, which rounds locations down and fills with black what lies outside a level."""
 
     def __init__(self, path: Path):
         if path.is_dir():
             raise UnreadableSlideError("a folder is not a TIFF")
         try:
             self._slide = tiffslide.TiffSlide(str(path))
-            self._slide.read_region((0, 0), 0, (1, 1))
+            pixel = self._slide.read_region((0, 0), 0, (1, 1), as_array=True)
+            if pixel.dtype != np.uint8 or pixel.shape[2] < 3:
+                raise ValueError(f"its pixels are {pixel.shape[2]} x {pixel.dtype}, expected 3 x uint8 (RGB)")
         except Exception as error:  # any exception of its parsers and codecs means that this reader declines
             raise UnreadableSlideError(
                 f"{type(error).__name__}: {error}" if str(error) else "not a tiled TIFF"
@@ -32,11 +35,21 @@ class TiffSlideReader:
         return AssociatedImages(self._slide.associated_images)
 
     def read_region(self, location_px0: tuple[int, int], level: int, size_px: tuple[int, int]) -> np.ndarray:
+        (left, top), (width, height) = self.info.level_place(level, location_px0), size_px
+        level_w, level_h = self.info.level_sizes_px[level]
+        region = np.full((height, width, 3), 255, np.uint8)
+        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, level_w), min(top + height, level_h)
+        if x0 < x1 and y0 < y1:
+            region[y0 - top : y1 - top, x0 - left : x1 - left] = self._read(level, (x0, y0), (x1 - x0, y1 - y0))
+        return region
+
+    def _read(self, level: int, place_px: tuple[int, int], size_px: tuple[int, int]) -> np.ndarray:
+        factor = self._slide.level_downsamples[level]
+        location_px0 = math.ceil(place_px[0] * factor - 1e-6), math.ceil(place_px[1] * factor - 1e-6)
         try:
-            part = self._slide.read_region(location_px0, level, size_px, as_array=True)
+            return self._slide.read_region(location_px0, level, size_px, as_array=True)[..., :3]
         except Exception as error:  # the codecs raise whatever they like; for the caller it is one thing
-            raise TileReadError(f"level {level} at {location_px0}: {type(error).__name__}: {error}") from error
-        return np.ascontiguousarray(part[..., :3])
+            raise TileReadError(f"level {level}: {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         self._slide.close()
