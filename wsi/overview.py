@@ -67,8 +67,8 @@ class Overview:
 def read_overview(slide: Slide, *, mpp: float = OVERVIEW_MPP) -> Overview:
     """Reduce the scanned bounds of a slide to about `mpp`, and get by with what can be decoded.
 
-    The size is rounded to whole pixels and the downsample follows from it. Where the best level is damaged the
-    other levels are tried, coarser ones first, and the most complete reading is taken.
+    The size is rounded to whole pixels and the downsample follows from it. What is damaged in the best level is
+    taken from the other levels, coarser ones first.
 
     Parameters
     ----------
@@ -86,21 +86,14 @@ def read_overview(slide: Slide, *, mpp: float = OVERVIEW_MPP) -> Overview:
         min(w, max(1, round(w * mpp_x / mpp))),
         min(h, max(1, round(h * mpp_y / mpp))),
     )
-    best: tuple[np.ndarray, np.ndarray] | None = None
+    pixels = np.full((size_px[1], size_px[0], 3), 255, np.uint8)
+    readable = np.zeros((size_px[1], size_px[0]), bool)
     for level in _levels(slide, min(w / size_px[0], h / size_px[1])):
-        found = _read_what_can_be(slide, size_px, level)
-        if best is None or found[1].sum() > best[1].sum():
-            best = found
-        if best[1].all():
+        _fill(slide, level, pixels, readable)
+        if readable.all():
             break
-    assert best is not None
-    return Overview(
-        slide.info.slide_id,
-        *best,
-        (w / size_px[0], h / size_px[1]),
-        (x, y),
-        (mpp_x, mpp_y),
-    )
+    downsample = (w / size_px[0], h / size_px[1])
+    return Overview(slide.info.slide_id, pixels, readable, downsample, (x, y), (mpp_x, mpp_y))
 
 
 def _levels(slide: Slide, downsample: float) -> list[int]:
@@ -113,45 +106,37 @@ def _levels(slide: Slide, downsample: float) -> list[int]:
     ]
 
 
-def _read_what_can_be(slide: Slide, size_px: tuple[int, int], level: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (H, W, 3) uint8 and which of them are readable (H, W) bool, from one level."""
-    width, height = size_px
-    try:
-        return read_scaled(slide, slide.info.bounds_px0, size_px, level=level), np.ones((height, width), bool)
-    except TileReadError:
-        pass
-    pixels = np.full((height, width, 3), 255, np.uint8)
-    readable = np.zeros((height, width), bool)
+def _fill(slide: Slide, level: int, pixels: np.ndarray, readable: np.ndarray) -> None:
+    """Read from one level what is not readable yet, in place: the whole at once, or else what can be in blocks."""
+    height, width = readable.shape
+    if not readable.any() and _read_block(slide, level, (0, 0, max(width, height)), pixels, readable):
+        return
     blocks = [(left, top, BLOCK_PX) for top in range(0, height, BLOCK_PX) for left in range(0, width, BLOCK_PX)]
-    failed = [block for block in blocks if not _read_block(slide, level, block, pixels, readable)]
-    if len(failed) == len(blocks) > 1:
-        return pixels, readable
-    while failed:
-        parts = [part for block in failed if block[2] > SMALLEST_BLOCK_PX for part in _quarters(block)]
-        failed = [part for part in parts if not _read_block(slide, level, part, pixels, readable)]
-    return pixels, readable
+    while blocks:
+        failed = [block for block in blocks if not _read_block(slide, level, block, pixels, readable)]
+        if len(blocks) > 1 and not readable.any():
+            return
+        blocks = [part for block in failed if block[2] > SMALLEST_BLOCK_PX for part in _quarters(block)]
 
 
 def _read_block(
-    slide: Slide,
-    level: int,
-    block: tuple[int, int, int],
-    pixels: np.ndarray,
-    readable: np.ndarray,
+    slide: Slide, level: int, block: tuple[int, int, int], pixels: np.ndarray, readable: np.ndarray
 ) -> bool:
+    """Read a block (left, top, side) unless that is done; False where it has to be tried in smaller parts."""
     left, top, side = block
-    height, width = readable.shape
-    w, h = min(side, width - left), min(side, height - top)
-    if w <= 0 or h <= 0:
+    part = (slice(top, top + side), slice(left, left + side))
+    h, w = readable[part].shape
+    if readable[part].all():
         return True
+    if readable[part].any() and side > SMALLEST_BLOCK_PX:
+        return False
     x, y, bounds_w, bounds_h = slide.info.bounds_px0
-    dx, dy = bounds_w / width, bounds_h / height
+    dx, dy = bounds_w / readable.shape[1], bounds_h / readable.shape[0]
     try:
-        part = read_scaled(slide, (x + left * dx, y + top * dy, w * dx, h * dy), (w, h), level=level)
+        pixels[part] = read_scaled(slide, (x + left * dx, y + top * dy, w * dx, h * dy), (w, h), level=level)
     except TileReadError:
         return False
-    pixels[top : top + h, left : left + w] = part
-    readable[top : top + h, left : left + w] = True
+    readable[part] = True
     return True
 
 
