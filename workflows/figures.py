@@ -69,7 +69,8 @@ def slide_drawing(graded: GradedSlide) -> SlideDrawing:
     radius = max(width, height) / 75
     corners = graded.grid.coords[[tile.row for tile in graded.top_tiles]] - origin
     limits = (radius, radius, width - radius, height - radius)
-    labels = spread(corners + side / 2, 2.1 * radius, limits) if len(corners) else corners
+    clearance = float(np.hypot(*side)) / 2 + 1.3 * radius
+    labels = spread(corners + side / 2, 2.2 * radius, clearance, limits) if len(corners) else corners
     markers = tuple(
         Marker(number, float(x), float(y), float(side[0]), float(side[1]), float(label_x), float(label_y))
         for number, ((x, y), (label_x, label_y)) in enumerate(zip(corners, labels, strict=True), start=1)
@@ -101,24 +102,40 @@ def outline_path(graded: GradedSlide, tolerance_px0: float) -> str:
 
 
 def spread(
-    points: np.ndarray, gap: float, limits: tuple[float, float, float, float], *, rounds: int = 200
+    points: np.ndarray, gap: float, clearance: float, limits: tuple[float, float, float, float], *, rounds: int = 300
 ) -> np.ndarray:
-    """Move points (k, 2) apart until no two are nearer than `gap`, within limits (x0, y0, x1, y1); always the same."""
-    placed = points.astype(np.float64).copy()
+    """Where to write numbers beside points: off the points themselves and off each other; always the same.
+
+    Parameters
+    ----------
+    points : ndarray (k, 2)
+        (x, y) of what is numbered.
+    gap : float
+        Least distance of two numbers.
+    clearance : float
+        Least distance of a number from any of the points.
+    limits : (x0, y0, x1, y1)
+        Numbers stay within; where there is not room enough they come nearer than asked.
+
+    Returns
+    -------
+    ndarray (k, 2) float64
+    """
+    outward = points - points.mean(axis=0)
+    turn = np.arange(len(points)) * 2.4
+    outward = np.where(np.hypot(*outward.T)[:, None] > 1e-9, outward, np.stack([np.cos(turn), np.sin(turn)], axis=1))
+    placed = points + clearance * outward / np.hypot(*outward.T)[:, None]
     for _ in range(rounds):
-        moved = False
-        for a in range(len(placed)):
-            for b in range(a + 1, len(placed)):
-                way = placed[b] - placed[a]
-                distance = float(np.hypot(*way))
-                if distance < gap - 1e-6:
-                    direction = way / distance if distance > 1e-9 else np.array([np.cos(b), np.sin(b)])
-                    placed[a] -= direction * (gap - distance) / 2
-                    placed[b] += direction * (gap - distance) / 2
-                    moved = True
-        placed = np.clip(placed, limits[:2], limits[2:])
-        if not moved:
+        push = np.zeros_like(placed)
+        for others, least, share in ((points, clearance, 1.0), (placed, gap, 0.5)):
+            way = placed[:, None] - others[None]
+            distance = np.hypot(way[..., 0], way[..., 1])
+            near = (distance < least - 1e-6) & (distance > 1e-9)
+            lack = np.where(near, (least - distance) / np.maximum(distance, 1e-9), 0)
+            push += share * (way * lack[..., None]).sum(axis=1)
+        if not np.abs(push).max() > 1e-6:
             break
+        placed = np.clip(placed + push, limits[:2], limits[2:])
     return placed
 
 
@@ -160,5 +177,5 @@ def probability_bars(classes: Sequence[str], probabilities: Sequence[float], pre
 
 
 def length_text(um: float) -> str:
-    """A length for people, in um below 1 mm."""
+    """A round length for people, in um below 1 mm."""
     return f"{um / 1000:g} mm" if um >= 1000 else f"{um:g} \u00b5m"

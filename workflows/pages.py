@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from workflows.figures import legend, length_text, probability_bars, slide_drawing
+from workflows.figures import legend, probability_bars, slide_drawing
 from workflows.gradings import ModelSummary, Quarantined, class_labels
 from workflows.results import GradedSlide, Run, load_run, load_slide, slide_folder
 from workflows.worklist import RULE, Place, rank_slides
@@ -37,6 +37,8 @@ SLIDES_PER_PAGE = 1000
 PREVIEW_PX = (264, 176)
 """Largest size of a picture in the worklist; it is shown at half of it."""
 MOST_BAD_LISTED = 100
+LONGEST_UNBROKEN = 16
+THIN_SPACE = "\u202f"
 
 METRIC_NAMES = {
     "qwk": "Quadratic weighted kappa",
@@ -108,11 +110,17 @@ def environment() -> Environment:
     pages.filters |= {
         "url": lambda name: quote(name, safe=""),
         "share": share_text,
-        "thousands": lambda number: f"{number:,}".replace(",", "\u202f"),
+        "thousands": _thousands,
+        "unbroken": lambda text: text.replace(" ", "\u00a0") if len(text) <= LONGEST_UNBROKEN else text,
         "metric": lambda name: METRIC_NAMES.get(name, str(name).replace("_", " ")),
         "listed": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }
     return pages
+
+
+def short_label(label: str) -> str:
+    """A class where its kind has been said already: "3" for "Grade group 3"."""
+    return label.removeprefix("Grade group ")
 
 
 def share_text(share: float) -> str:
@@ -201,6 +209,7 @@ def _write_slide(
         classes=_class_rows(graded),
         drawing=slide_drawing(graded),
         layers=layers,
+        grade_groups=maps.class_labels[0].startswith("Grade group "),
         tops=tops,
         bad=_bad_rows(graded),
         tile_um=graded.grid.spec.tile_px * graded.grid.spec.mpp,
@@ -215,7 +224,7 @@ def _write_layers(own: Path, maps: SlideMaps) -> list[dict[str, Any]]:
     for number, channel in enumerate(maps.channels):
         name = "attention.png" if number == 0 else f"evidence_{number - 1}.png"
         write_atomic(own / name, layer(maps, channel))
-        label = "Attention" if number == 0 else maps.class_labels[number - 1]
+        label = "Attention" if number == 0 else short_label(maps.class_labels[number - 1])
         layers.append(
             {"file": name, "label": label, "legend": legend(channel.scale), "predicted": number - 1 == maps.predicted}
         )
@@ -239,8 +248,7 @@ def _write_tops(own: Path, graded: GradedSlide) -> list[dict[str, Any]]:
                 "size_px": (tile.pixels.shape[1], tile.pixels.shape[0]),
                 "times": float(graded.attention[at]) * len(graded.rows),
                 "evidence": float(graded.evidence[at, chosen]),
-                "x": length_text(round(x * mpp[0])),
-                "y": length_text(round(y * mpp[1])),
+                "place": _place_text(x * mpp[0], y * mpp[1]),
             }
         )
     return tops
@@ -259,8 +267,16 @@ def _bad_rows(graded: GradedSlide) -> list[dict[str, Any]]:
     rows = []
     for tile in graded.bad[:MOST_BAD_LISTED]:
         x, y = graded.grid.coords[tile.row].tolist()
-        rows.append({"x": length_text(round(x * mpp[0])), "y": length_text(round(y * mpp[1])), "reason": tile.reason})
+        rows.append({"place": _place_text(x * mpp[0], y * mpp[1]), "reason": tile.reason})
     return rows
+
+
+def _place_text(x_um: float, y_um: float) -> str:
+    return f"x {_thousands(round(x_um))} µm, y {_thousands(round(y_um))} µm"
+
+
+def _thousands(number: int) -> str:
+    return f"{number:,}".replace(",", THIN_SPACE)
 
 
 def _write_preview(folder: Path, maps: SlideMaps) -> tuple[int, int]:

@@ -23,6 +23,7 @@ TILE_PARTS = 8
 MAX_RASTER_PX = 8192
 """Longest side of a raster; a slide that would need more has fewer pixels along a tile, but at least one."""
 
+ROUNDING_PX0 = 0.5
 BAND_ROWS = 256
 SPREAD_AT_ONCE = 1 << 20
 """Pairs of a tile and a pixel under it that are held at once (about 40 MiB)."""
@@ -116,9 +117,10 @@ class Heatmap:
     ) -> np.ndarray:
         """Scores on any raster, straight from the tiles.
 
-        A pixel has a value if a tile covers its centre (where pixels are larger than tiles: if one touches it). The
-        value is the mean of the tiles that overlap the pixel, each weighted by the area that it covers; under
-        overlapping tiles this is their plain mean.
+        A pixel has a value if a tile covers its centre, give or take the half pixel of level 0 to which the tiles'
+        corners are rounded, so that no seam opens between neighbours; where pixels are larger than tiles, if one
+        touches it. The value is the mean of the tiles that overlap the pixel, each weighted by the area that it
+        covers; under overlapping tiles this is their plain mean.
 
         Parameters
         ----------
@@ -146,35 +148,34 @@ class Heatmap:
     ) -> np.ndarray:
         w, h = size_px
         start = (self.coords - np.array(origin_px0)) / pitch_px0
-        side = np.array(self.side_px0) / pitch_px0
+        side, rounding = np.array(self.side_px0) / pitch_px0, ROUNDING_PX0 / np.array(pitch_px0)
         here = np.flatnonzero(((start < size_px) & (start + side > 0)).all(axis=1))
         total, weight, shown = np.zeros(h * w), np.zeros(h * w), np.zeros(h * w, bool)
         at_once = max(1, int(SPREAD_AT_ONCE / np.prod(np.ceil(side) + 1)))
         for first in range(0, len(here), at_once):
             some = here[first : first + at_once]
-            cols, width, inside_x = _overlaps(start[some, 0], side[0], w)
-            rows, height, inside_y = _overlaps(start[some, 1], side[1], h)
-            index = rows[:, :, None] * w + cols[:, None, :]
+            cols, width, inside_x = _overlaps(start[some, 0], side[0], w, rounding[0])
+            rows, height, inside_y = _overlaps(start[some, 1], side[1], h, rounding[1])
+            index = (rows[:, :, None] * w + cols[:, None, :]).ravel()
             area = height[:, :, None] * width[:, None, :]
-            np.add.at(total, index, area * self.scores[some, None, None])
-            np.add.at(weight, index, area)
-            shown[index[inside_y[:, :, None] & inside_x[:, None, :]]] = True
-        if (side < 1).any():
-            shown = weight > 0
+            np.add.at(total, index, (area * self.scores[some, None, None]).ravel())
+            np.add.at(weight, index, area.ravel())
+            shown[index[(inside_y[:, :, None] & inside_x[:, None, :]).ravel()]] = True
+        shown = weight > 0 if (side < 1).any() else shown & (weight > 0)
         band = np.full(h * w, np.nan, np.float32)
         band[shown] = total[shown] / weight[shown]
         return band.reshape(h, w)
 
 
-def _overlaps(start: np.ndarray, side: float, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _overlaps(start: np.ndarray, side: float, limit: int, rounding: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For intervals [start, start + side) along one axis: the pixels under each (n, K), the lengths that are covered,
-    and whether the pixel's centre is."""
+    and whether the pixel's centre is, give or take `rounding`."""
     first = np.floor(start)
     index = first[:, None] + np.arange(math.ceil(side) + 1)
     end = start[:, None] + side
     length = np.clip(np.minimum(index + 1, end) - np.maximum(index, start[:, None]), 0, None)
     valid = (index >= 0) & (index < limit)
-    centred = valid & (index + 0.5 >= start[:, None]) & (index + 0.5 < end)
+    centred = valid & (index + 0.5 >= start[:, None] - rounding) & (index + 0.5 < end + rounding)
     return np.clip(index, 0, limit - 1).astype(np.int64), np.where(valid, length, 0.0), centred
 
 

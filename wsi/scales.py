@@ -6,6 +6,7 @@ orange for evidence that has a sign. What is low (or near zero, where there is a
 tissue stays visible and the eye goes to what is high; the legend fades in the same way.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -73,16 +74,15 @@ class Scale:
 
     def position(self, values: np.ndarray) -> np.ndarray:
         """Where values lie on the scale, 0 (low) to 1 (high), clipped; NaN stays NaN."""
-        values = np.asarray(values, dtype=np.float64)
-        low, high = self.low, self.high
+        values = np.clip(values, self.low, self.high)
         if self.log:
-            values = np.log(np.maximum(values, self.low))
-            low, high = np.log(low), np.log(high)
-        return np.clip((values - low) / (high - low), 0, 1)
+            return np.log(values / self.low) / math.log(self.high / self.low)
+        return (values - self.low) / (self.high - self.low)
 
     def index(self, values: np.ndarray) -> np.ndarray:
         """Row of `table` of each value, uint8; NaN has that of `low`."""
-        return np.rint(np.nan_to_num(self.position(values)) * 255).astype(np.uint8)
+        position = self.position(values)
+        return np.where(np.isfinite(position), np.rint(position * 255), 0).astype(np.uint8)
 
     @property
     def table(self) -> np.ndarray:
@@ -94,9 +94,12 @@ class Scale:
 
     def over(self, values: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         """Values (H, W) in their colours and opacities over pixels (H, W, 3) uint8, which show where a value is NaN."""
-        rgba = self.table[self.index(values)].astype(np.float32)
-        share = np.where(np.isfinite(values), rgba[..., 3] / 255, 0)[..., None]
-        return np.rint(pixels * (1 - share) + rgba[..., :3] * share).astype(np.uint8)
+        shown = np.isfinite(values)
+        rgba = self.table[self.index(values[shown])].astype(np.float32)
+        share = rgba[:, 3:] / 255
+        mixed = pixels.copy()
+        mixed[shown] = np.rint(pixels[shown] * (1 - share) + rgba[:, :3] * share)
+        return mixed
 
 
 def attention_scale() -> Scale:

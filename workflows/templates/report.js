@@ -59,6 +59,8 @@
   strength.addEventListener("input", () => { layer.style.opacity = strength.value / 100; });
   const marks = document.getElementById("marks");
   marks.addEventListener("change", () => document.querySelector(".pair").classList.toggle("no-marks", !marks.checked));
+  const large = document.getElementById("large");
+  large.addEventListener("change", () => document.querySelector(".pair").classList.toggle("large", large.checked));
 
   for (const part of all("[data-tile]")) {
     const near = (on) => () => all(`[data-tile="${part.dataset.tile}"]`).forEach((one) => one.classList.toggle("near", on));

@@ -1,4 +1,6 @@
-"""GeoJSON that QuPath opens: a detection for each scored tile, an annotation for the tissue.
+"""GeoJSON that QuPath opens: a detection for each tile, an annotation for the tissue.
+
+A tile has the class for which its evidence is highest; tiles without a score are classified "Not scored".
 
 Coordinates are level-0 pixels, as QuPath wants them, with the fractions that a tile's side has. QuPath's
 measurement maps colour the tiles by any measurement. Written tile by tile, so that memory does not grow with the
@@ -22,10 +24,11 @@ from wsi.tiles import tile_polygons
 
 FILE_NAME = "tiles.geojson"
 TISSUE_COLOUR = (128, 128, 128)
+UNSCORED = "Not scored"
 
 
 def write_geojson(folder: Path, maps: SlideMaps) -> None:
-    """Write `tiles.geojson`: the tissue first, then the tiles in the order of the grid."""
+    """Write `tiles.geojson`: the tissue first, then the scored tiles, then the others, in the order of the grid."""
     with staged(folder / FILE_NAME) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
         handle.write('{"type": "FeatureCollection", "features": [\n')
         for number, feature in enumerate(features(maps)):
@@ -38,12 +41,10 @@ def features(maps: SlideMaps) -> Iterator[dict[str, Any]]:
     """The features one by one, as plain values."""
     if not maps.tissue.is_empty:
         yield _feature(maps, "tissue", "annotation", mapping(maps.tissue), "Tissue", TISSUE_COLOUR, {})
-    corners = tile_polygons(maps.grid)[maps.rows]
+    corners = tile_polygons(maps.grid)
     evidence = np.stack([channel.scores for channel in maps.evidence], axis=1)
     best = evidence.argmax(axis=1)
     for tile, row in enumerate(maps.rows.tolist()):
-        ring = corners[tile].tolist()
-        geometry = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
         values = zip(maps.class_labels, evidence[tile].tolist(), strict=True)
         measurements = {
             f"{maps.attention.scale.title} ({maps.attention.scale.unit})": _rounded(maps.attention.scores[tile]),
@@ -53,7 +54,14 @@ def features(maps: SlideMaps) -> Iterator[dict[str, Any]]:
         }
         label = maps.class_labels[best[tile]]
         colour = CLASS_COLOURS[int(best[tile]) % len(CLASS_COLOURS)]
-        yield _feature(maps, f"tile {row}", "detection", geometry, label, colour, measurements)
+        yield _feature(maps, f"tile {row}", "detection", _polygon(corners[row]), label, colour, measurements)
+    for row in np.setdiff1d(np.arange(len(maps.grid)), maps.rows).tolist():
+        yield _feature(maps, f"tile {row}", "detection", _polygon(corners[row]), UNSCORED, TISSUE_COLOUR, {"Tile": row})
+
+
+def _polygon(corners: np.ndarray) -> dict[str, Any]:
+    ring = corners.tolist()
+    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
 
 
 def _feature(

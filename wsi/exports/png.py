@@ -1,7 +1,8 @@
 """Pictures of a heatmap over the slide's thumbnail, with legend and scale bar: `attention.png` and `evidence.png`.
 
-Where no tile was scored the thumbnail is left as it is. The evidence is that for the class which the slide was given.
-Lengths are written in mm and text in plain letters, because the font that comes with Pillow has no more.
+Where no tile was scored the thumbnail is left as it is; tiles that should have been and were not are crossed out. The
+evidence is that for the class which the slide was given. Lengths are written in mm and text in plain letters, because
+the font that comes with Pillow has no more.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from wsi.files import write_atomic
 from wsi.heatmap import Channel, SlideMaps
 from wsi.pictures import encode_palette, encode_picture
 from wsi.scales import Scale, round_length_um
+from wsi.tiles import tile_polygons
 
 INK, FAINT, LINE = (32, 33, 36), (95, 99, 104), (190, 194, 199)
 OUTLINE = (70, 74, 80)
@@ -34,6 +36,7 @@ def draw_heatmap(maps: SlideMaps, channel: Channel) -> np.ndarray:
     """The picture of one channel with title, legend and scale bar, (H, W, 3) uint8 RGB."""
     pixels = overlay(maps, channel)
     draw_outline(pixels, maps)
+    missing = draw_unscored(pixels, maps)
     height, width = pixels.shape[:2]
     canvas_w = max(LEAST_WIDTH_PX, width + 2 * MARGIN_PX)
     top, bottom = 64, 96
@@ -45,6 +48,9 @@ def draw_heatmap(maps: SlideMaps, channel: Channel) -> np.ndarray:
     pen.text((left, 36), shortened(maps.info.slide_id, 60), INK, _font(20), anchor="ls")
     pen.text((left, 54), channel.scale.title, FAINT, _font(14), anchor="ls")
     _draw_scale_bar(pen, (left, top + height + 34), scale_bar(maps, width / 4))
+    if missing:
+        text = f"{missing} crossed {'tile' if missing == 1 else 'tiles'} not scored"
+        pen.text((left, top + height + 78), text, FAINT, _font(13), anchor="ls")
     end = max(left + width, left + LEAST_WIDTH_PX - 2 * MARGIN_PX)
     _draw_legend(canvas, (min(end, canvas_w - MARGIN_PX) - BAR_PX[0] - BAR_PX[1], top + height + 24), channel.scale)
     return np.asarray(canvas)
@@ -67,6 +73,16 @@ def draw_outline(pixels: np.ndarray, maps: SlideMaps) -> None:
     origin, pitch = np.array(maps.info.bounds_px0[:2]), np.array(maps.thumbnail_pitch_px0)
     points = [np.rint(((ring - origin) / pitch - 0.5) * 16).astype(np.int32) for ring in rings]
     cv2.polylines(pixels, points, isClosed=True, color=OUTLINE, thickness=1, lineType=cv2.LINE_AA, shift=4)
+
+
+def draw_unscored(pixels: np.ndarray, maps: SlideMaps) -> int:
+    """Cross out the tiles of the grid that have no score, unreadable ones mostly; gives their number."""
+    unscored = np.delete(tile_polygons(maps.grid), maps.rows, axis=0)
+    corners = (unscored - maps.info.bounds_px0[:2]) / maps.thumbnail_pitch_px0 - 0.5
+    for ring in np.rint(corners * 16).astype(np.int32):
+        for line in (ring, ring[[0, 2]], ring[[1, 3]]):
+            cv2.polylines(pixels, [line], isClosed=True, color=OUTLINE, thickness=1, lineType=cv2.LINE_AA, shift=4)
+    return len(unscored)
 
 
 def _rings(polygon: Polygon) -> list[np.ndarray]:
