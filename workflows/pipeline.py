@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,21 +22,22 @@ import numpy as np
 
 from mil.encoders import Encoder, load_encoder
 from workflows.sources import SlideSource
-from wsi.errors import NoTissueError, RecipeMismatchError, TooManyBadTilesError, WsiError
+from wsi.errors import NoTissueError, RecipeMismatchError, TooManyBadTilesError, UnreadableSlideError, WsiError
 from wsi.files import write_json
 from wsi.overview import OVERVIEW_MPP, read_overview
-from wsi.slide import Slide, hash_files, open_slide, slide_files
+from wsi.slide import Slide, hash_files, slide_files
 from wsi.store import CHUNK_TILES, FeatureStore, store_path, verify_folder
 from wsi.store_writer import (
     FeatureWriter,
     begin_features,
-    check_card,
     check_recipe,
+    feature_folders,
     publish_grid,
     reopen_damaged,
+    settle,
     slide_lock,
 )
-from wsi.tiles import TileReader, TileSpec, tile_grid
+from wsi.tiles import BadTile, TileReader, TileSpec, tile_grid
 from wsi.tissue import check_brightfield, find_tissue
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ class _Loop:
         self._left: dict[str, int] = {}
         self._writers: dict[str, FeatureWriter | None] = {}
         self._locks: dict[str, ExitStack] = {}
+        self._under_way: dict[str, int] = {}
         self._jobs: dict[str, tuple[str, str]] = {}
 
     def run(self, sources: Iterable[SlideSource]) -> Iterator[SlideResult]:
@@ -198,15 +200,16 @@ class _Loop:
                 while len(self._results) < self._most_slides and (source := next(waiting, None)) is not None:
                     if (early := self._admit(source, done)) is not None:
                         yield early
-                if not self._results:
+                if not self._jobs:
                     return
                 future = next(done)
-                slide_id, stage = self._jobs.pop(future.key)
+                slide_id, stage = self._jobs.pop(str(future.key))
                 outcome = _outcome(future, slide_id, stage)
                 future.release()
-                if slide_id not in self._results:
-                    continue
-                if (result := self._advance(slide_id, outcome, done)) is not None:
+                self._under_way[slide_id] -= 1
+                result = self._advance(slide_id, outcome, done) if slide_id in self._results else None
+                self._unlock_if_idle(slide_id)
+                if result is not None:
                     yield result
         finally:
             for lock in self._locks.values():
@@ -216,7 +219,7 @@ class _Loop:
         lock = ExitStack()
         try:
             lock.enter_context(slide_lock(self._config.store, source.slide_id))
-        except (WsiError, OSError) as error:
+        except Exception as error:  # whatever it is, it ends this slide only
             result = SlideResult(source, failure=failure_of(source.slide_id, "plan", error))
             self._listener.slide(result)
             return result
@@ -229,7 +232,8 @@ class _Loop:
         future: Future = self._client.submit(
             _guarded, function, slide_id, stage, *arguments, pure=False, priority=priority
         )
-        self._jobs[future.key] = (slide_id, stage)
+        self._jobs[str(future.key)] = (slide_id, stage)
+        self._under_way[slide_id] = self._under_way.get(slide_id, 0) + 1
         done.add(future)
 
     def _advance(self, slide_id: str, outcome: Any, done: Any) -> SlideResult | None:
@@ -267,11 +271,13 @@ class _Loop:
         try:
             writer = self._writers[slide_id]
             if writer is not None:
-                check_bad(writer, self._config.max_bad)
+                check_bad_of(writer, self._config.max_bad)
                 writer.publish()
             store = FeatureStore(store_path(self._config.store, slide_id))
-            result.bad = len(store.bad_tiles(encoder_name(self._config)))
-        except (WsiError, OSError) as error:
+            bad = store.bad_tiles(encoder_name(self._config))
+            check_bad(slide_id, bad, result.tiles, self._config.max_bad)
+            result.bad = len(bad)
+        except Exception as error:  # whatever it is, it ends this slide only
             return self._close(result, failure_of(slide_id, "publish", error))
         if self._finish is None:
             return self._close(result, None)
@@ -286,9 +292,14 @@ class _Loop:
         del self._results[slide_id]
         self._left.pop(slide_id, None)
         self._writers.pop(slide_id, None)
-        self._locks.pop(slide_id).close()
         self._listener.slide(result)
         return result
+
+    def _unlock_if_idle(self, slide_id: str) -> None:
+        """Let go of a slide that is through, but not while tasks that outlived its failure may still write."""
+        if slide_id not in self._results and not self._under_way[slide_id]:
+            del self._under_way[slide_id]
+            self._locks.pop(slide_id).close()
 
 
 def _guarded(function: Any, slide_id: str, stage: str, *arguments: Any) -> Any:
@@ -340,26 +351,26 @@ def plan_slide(source: SlideSource, config: ExtractConfig) -> Plan:
     clock = _Clock()
     encoder = worker_encoder(config)
     path = store_path(config.store, source.slide_id)
-    content_hash = source_hash(source, path)
-    clock.lap("hash")
+    settle(path)
     store = _published(path)
+    stamp = source_stamp(source)
+    content_hash = source_hash(source, store, stamp)
+    clock.lap("hash")
     slide = source.open(reader=config.reader, content_hash=content_hash)
     try:
         slide.info.require_mpp()
-        if store is not None:
-            check_recipe(store, slide.info, config.recipe)
-        if store is None or verify_folder(path, skip=("features",)):
+        if store is not None and not _still_fits(store, slide, config):
+            store = None
+        if store is None or verify_folder(path):
             store = _lay_grid(slide, config)
-            remember_hash(source, path, content_hash)
     finally:
         slide.close()
+    remember_hash(path, content_hash, stamp)
     clock.lap("tissue")
     card = encoder.card.to_dict()
-    if encoder.card.name in store.encoders:
-        check_card(path.name, store.card(encoder.card.name), card)
-        if not reopen_damaged(store, encoder.card.name):
-            clock.lap("verify")
-            return Plan(source.slide_id, content_hash, store.meta["tiles"], None, (), clock.seconds)
+    if encoder.card.name in store.encoders and not reopen_damaged(store, card):
+        clock.lap("verify")
+        return Plan(source.slide_id, content_hash, store.meta["tiles"], None, (), clock.seconds)
     writer = begin_features(store, card, chunk_tiles=config.chunk_tiles)
     chunks = tuple(writer.todo())
     clock.lap("verify")
@@ -381,6 +392,23 @@ def _lay_grid(slide: Slide, config: ExtractConfig) -> FeatureStore:
     return publish_grid(config.store, slide.info, tissue, grid, config.recipe)
 
 
+def _still_fits(store: FeatureStore, slide: Slide, config: ExtractConfig) -> bool:
+    """Whether the store is of this slide and recipe. False if not, where it holds nothing but a grid to lose.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If it is not, and holds features, finished or begun.
+    """
+    try:
+        check_recipe(store, slide.info, config.recipe)
+    except RecipeMismatchError:
+        if feature_folders(store.path):
+            raise
+        return False
+    return True
+
+
 def _published(path: Path) -> FeatureStore | None:
     """The store if there is one whose description can be read; what cannot be is planned anew."""
     if not path.exists():
@@ -400,7 +428,9 @@ def extract_chunk(source: SlideSource, writer: FeatureWriter, chunk: int, config
     slide, grid = _slide_and_grid(source, writer.store, config)
     reader = TileReader(slide, grid)
     clock.lap("open")
-    rows, values, bad = [], [], []
+    rows: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+    bad: list[BadTile] = []
     for batch in reader.batches(writer.rows(chunk), READ_BATCH):
         clock.lap("read")
         rows.append(batch.rows)
@@ -420,21 +450,28 @@ def finish_slide(finish: Any, source: SlideSource, path: Path, spent_s: float) -
     return value, clock.seconds
 
 
-def check_bad(writer: FeatureWriter, max_bad: float) -> None:
-    """Refuse a slide of which too much is unreadable; its stage is removed, the grid stays.
+def check_bad(slide_id: str, bad: Sequence[BadTile], tiles: int, max_bad: float) -> None:
+    """Refuse a slide of which too much is unreadable.
 
     Raises
     ------
     TooManyBadTilesError
     """
-    bad = writer.bad_tiles()
-    share = len(bad) / writer.tiles
-    if bad and (share > max_bad or len(bad) == writer.tiles):
-        shutil.rmtree(writer.stage)
+    share = len(bad) / tiles
+    if bad and (share > max_bad or len(bad) == tiles):
         raise TooManyBadTilesError(
-            f"{writer.store.stem}: {len(bad)} of {writer.tiles} tiles ({share:.0%}) cannot be read, "
+            f"{slide_id}: {len(bad)} of {tiles} tiles ({share:.0%}) cannot be read, "
             f"at most {max_bad:.0%} is borne; the first: {bad[0].reason}"
         )
+
+
+def check_bad_of(writer: FeatureWriter, max_bad: float) -> None:
+    """`check_bad` before publishing; the stage of a slide that is refused is removed, so that a better copy fits."""
+    try:
+        check_bad(writer.store.stem, writer.bad_tiles(), writer.tiles, max_bad)
+    except TooManyBadTilesError:
+        shutil.rmtree(writer.stage)
+        raise
 
 
 class _Clock:
@@ -508,27 +545,38 @@ def _slide_and_grid(source: SlideSource, store: Path, config: ExtractConfig) -> 
 # --- the slide's hash, not computed twice -----------------------------------------------------------------------
 
 
-def source_hash(source: SlideSource, store: Path) -> str:
-    """The slide's content hash, from the store's note if size and modification time of its files are unchanged."""
-    files = slide_files(source.path)
-    if not source.path.exists():
-        return open_slide(source.path).info.content_hash
+NOTE = ".source.json"
+
+
+def source_stamp(source: SlideSource) -> list[list[int]]:
+    """Sizes and modification times of the slide's files, sorted; they say whether it must be hashed again.
+
+    Raises
+    ------
+    UnreadableSlideError
+        If there is no such file.
+    """
     try:
-        note = json.loads((store / ".source.json").read_bytes())
-        if note["stamp"] == _stamp(files):
-            return str(note["content_hash"])
-    except (OSError, ValueError, KeyError):
+        return sorted([part.stat().st_size, part.stat().st_mtime_ns] for part in slide_files(source.path))
+    except FileNotFoundError as error:
+        raise UnreadableSlideError(f"{source.path.name}: no such file; check the path or the mount") from error
+
+
+def source_hash(source: SlideSource, store: FeatureStore | None, stamp: list[list[int]]) -> str:
+    """The slide's content hash: the store's, where it was noted with the same stamp, else of the files."""
+    try:
+        if store is not None:
+            note = json.loads((store.path / NOTE).read_bytes())
+            if note == {"stamp": stamp, "content_hash": store.slide.content_hash}:
+                return store.slide.content_hash
+    except (OSError, ValueError):
         pass
-    return hash_files(files)
+    return hash_files(slide_files(source.path))
 
 
-def remember_hash(source: SlideSource, store: Path, content_hash: str) -> None:
-    """Note the hash with the stamp of the files, so that a second start need not read the archive again."""
-    write_json(store / ".source.json", {"stamp": _stamp(slide_files(source.path)), "content_hash": content_hash})
-
-
-def _stamp(files: list[Path]) -> list[list[int]]:
-    return sorted([part.stat().st_size, part.stat().st_mtime_ns] for part in files)
+def remember_hash(store: Path, content_hash: str, stamp: list[list[int]]) -> None:
+    """Note the hash with the stamp that the files had before it, so that a second start need not read them again."""
+    write_json(store / NOTE, {"stamp": stamp, "content_hash": content_hash})
 
 
 __all__ = ["ExtractConfig", "Failure", "Listener", "Plan", "SlideResult", "run_pipeline"]

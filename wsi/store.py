@@ -64,6 +64,7 @@ class FeatureStore:
                 f"{self.path.name}: format version {found}, this program reads {FORMAT_VERSION}; use a newer histograde"
             )
         self._checked: set[Path] = set()
+        self._checked_bytes(self.path, "zarr.json")
 
     @property
     def slide(self) -> SlideInfo:
@@ -112,8 +113,10 @@ class FeatureStore:
         return float(self.meta["tissue"]["area_um2"])
 
     def encoder_meta(self, encoder: str) -> dict[str, Any]:
-        """Description of an encoder's features: card, reasons of bad tiles, chunk size."""
-        return _group_meta(self._features(encoder))
+        """Description of an encoder's features: card, chunk size, the grid they belong to."""
+        folder = self._features(encoder)
+        self._checked_bytes(folder, "zarr.json")
+        return _group_meta(folder)
 
     def card(self, encoder: str) -> dict[str, Any]:
         """The encoder's card as it was when the features were made."""
@@ -121,8 +124,8 @@ class FeatureStore:
 
     def bad_tiles(self, encoder: str) -> list[BadTile]:
         """Tiles without features, with the reason of each."""
-        reasons = self.encoder_meta(encoder)["bad_reasons"]
         codes = self._array(f"features/{encoder}/bad")
+        reasons = json.loads((self._features(encoder) / "bad" / "zarr.json").read_bytes())["attributes"]["reasons"]
         return [BadTile(int(row), reasons[codes[row] - 1]) for row in np.flatnonzero(codes)]
 
     def good_rows(self, encoder: str) -> np.ndarray:
@@ -148,10 +151,14 @@ class FeatureStore:
         ------
         CorruptStoreError
             If a chunk is missing or differs from its checksum.
+        IndexError
+            If there is no such row.
         """
         folder = self._features(encoder)
-        meta = _group_meta(folder)
-        rows = self.good_rows(encoder) if rows is None else np.asarray(rows)
+        meta = self.encoder_meta(encoder)
+        rows = self.good_rows(encoder) if rows is None else np.asarray(rows, dtype=np.int64)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self.meta["tiles"]:
+            raise IndexError(f"{self.path.name} has the rows 0 to {self.meta['tiles'] - 1}, asked for was another")
         chunk_tiles, dim, dtype = meta["chunk_tiles"], meta["dim"], np.dtype(meta["dtype"])
         values = np.empty((len(rows), dim), dtype)
         chunk_of = rows // chunk_tiles
@@ -163,19 +170,19 @@ class FeatureStore:
 
     def verify(self) -> list[Damage]:
         """Compare every file with the manifests; an empty list means that nothing is wrong."""
-        damage = verify_folder(self.path, skip=("features",))
+        damage = verify_folder(self.path) + strays(self.path, skip=("features",))
         for encoder in self.encoders:
-            damage += [
-                Damage(f"features/{encoder}/{one.where}", one.what) for one in verify_folder(self._features(encoder))
-            ]
-            if not damage and _manifest(self._features(encoder))["grid_sha256"] != self.grid_sha256:
+            folder = self._features(encoder)
+            found = verify_folder(folder) + strays(folder)
+            damage += [Damage(f"features/{encoder}/{one.where}", one.what) for one in found]
+            if not damage and self.encoder_meta(encoder).get("grid_sha256") != self.grid_sha256:
                 damage.append(Damage(f"features/{encoder}", "was made from another grid than the store's"))
         return damage
 
     @property
     def grid_sha256(self) -> str:
-        """Digest of the tiles' places: what features belong to."""
-        return sha256(np.ascontiguousarray(self._array("coords")).tobytes()).hexdigest()
+        """Digest of the slide's content and its tiles' places and size: what features belong to."""
+        return grid_digest(self.slide.content_hash, self.grid)
 
     def _features(self, encoder: str) -> Path:
         if encoder not in self.encoders:
@@ -213,8 +220,15 @@ class FeatureStore:
 REPAIR = "run `histograde extract` on the slide again to repair it"
 
 
-def verify_folder(folder: Path, *, skip: Sequence[str] = ()) -> list[Damage]:
-    """Compare the files of one staged-and-published folder with its manifest."""
+def grid_digest(content_hash: str, grid: TileGrid) -> str:
+    """SHA-256 over the slide's content hash, the tiles' size and their places."""
+    digest = sha256(f"{content_hash}\n{json.dumps(list(grid.side_px0))}\n".encode())
+    digest.update(np.ascontiguousarray(grid.coords, dtype="<i4").tobytes())
+    return digest.hexdigest()
+
+
+def verify_folder(folder: Path) -> list[Damage]:
+    """Compare the files that the manifest of a published folder lists with it."""
     try:
         files = _manifest(folder)["files"]
     except CorruptStoreError as error:
@@ -230,12 +244,22 @@ def verify_folder(folder: Path, *, skip: Sequence[str] = ()) -> list[Damage]:
             damage.append(Damage(name, f"has {found['bytes']} bytes, expected {expected['bytes']}"))
         elif found["sha256"] != expected["sha256"]:
             damage.append(Damage(name, "differs from its checksum"))
+    return damage
+
+
+def strays(folder: Path, *, skip: Sequence[str] = ()) -> list[Damage]:
+    """Files of a published folder that its manifest does not list. Nothing reads them, and nothing removes them."""
+    try:
+        files = _manifest(folder)["files"]
+    except CorruptStoreError:
+        return []
+    found = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        known = relative.as_posix() in files or relative.name == "manifest.json" or relative.parts[0] in skip
+        known = relative.as_posix() in files or relative.as_posix() == "manifest.json" or relative.parts[0] in skip
         if path.is_file() and not known and not any(part.startswith(".") for part in relative.parts):
-            damage.append(Damage(relative.as_posix(), "is not in the manifest"))
-    return damage
+            found.append(Damage(relative.as_posix(), "is not in the manifest; remove it if it is not yours"))
+    return found
 
 
 def open_stores(root: str | Path) -> dict[str, FeatureStore]:
@@ -250,13 +274,18 @@ def open_stores(root: str | Path) -> dict[str, FeatureStore]:
     paths = [root] if root.suffix == ".zarr" else sorted(root.glob("*.zarr")) if root.is_dir() else []
     if not paths:
         raise UsageError(f"{root}: no feature store (*.zarr) in this folder; make some with `histograde extract`")
-    stores = [FeatureStore(path) for path in paths]
-    return {store.slide.slide_id: store for store in stores}
+    stores: dict[str, FeatureStore] = {}
+    for store in map(FeatureStore, paths):
+        slide_id = store.slide.slide_id
+        if slide_id in stores:
+            raise UsageError(f"{root}: {stores[slide_id].path.name} and {store.path.name} are both of {slide_id}")
+        stores[slide_id] = store
+    return stores
 
 
 def store_path(root: str | Path, slide_id: str) -> Path:
     """Where a slide's store lies; refuses names that are not one plain file name."""
-    if not slide_id or slide_id != Path(slide_id).name or slide_id.startswith("."):
+    if slide_id != Path(slide_id).name or slide_id.startswith(".") or not slide_id.isprintable() or not slide_id:
         raise UsageError(f"slide_id {slide_id!r} cannot be a file name: use letters, digits, '-', '_' and '.'")
     return Path(root) / f"{slide_id}.zarr"
 
@@ -266,14 +295,22 @@ def slide_meta(info: SlideInfo) -> dict[str, Any]:
     return asdict(info)
 
 
-def write_array(group: Path, name: str, values: np.ndarray) -> None:
+def write_array(group: Path, name: str, values: np.ndarray, attributes: Mapping[str, Any] | None = None) -> None:
     """A small array in one compressed chunk."""
-    array = create_array(group, name, values.shape, values.dtype, tuple(max(1, n) for n in values.shape), packed=True)
+    chunks = tuple(max(1, n) for n in values.shape)
+    array = create_array(group, name, values.shape, values.dtype, chunks, packed=True, attributes=attributes)
     array[...] = values
 
 
 def create_array(
-    group: Path, name: str, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...], *, packed: bool
+    group: Path,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    chunks: tuple[int, ...],
+    *,
+    packed: bool,
+    attributes: Mapping[str, Any] | None = None,
 ) -> zarr.Array:
     """An array whose chunks end in their CRC-32C; features are not compressed (float16 gains 6 % with zstd)."""
     fill = float("nan") if np.dtype(dtype).kind == "f" else 0
@@ -285,6 +322,7 @@ def create_array(
         serializer=BytesCodec(),
         compressors=[ZstdCodec(level=3), Crc32cCodec()] if packed else [Crc32cCodec()],
         fill_value=fill,
+        attributes=dict(attributes or {}),
         config={"write_empty_chunks": True},
     )
 
