@@ -85,18 +85,17 @@ class Demo:
 
     def train(self, encoder: str, name: str) -> list[str]:
         """Extract, train, evaluate and localise; returns lines for the summary."""
-        from workflows.evaluate import evaluate
+        from workflows.evaluate import EvaluateConfig, evaluate
         from workflows.localisation import held_out_scores, localise
         from wsi.store import open_stores
 
         result = self._fit(encoder, name)
-        evaluate(
-            self._out / name / "out_of_fold.csv", self._train / "labels.csv", self._out / "evaluation", report=_quiet
-        )
+        held_out = self._out / name / "out_of_fold.csv"
+        evaluate(EvaluateConfig(held_out, self._train / "labels.csv", self._out / "evaluation"), report=_quiet)
         stores = open_stores(self._out / "features")
         found = localise(stores, held_out_scores(self._out / name), self._train / "truth")
         return [
-            f"Held-out slides, {encoder} + gated attention MIL ({self._slides} slides, 5 folds by patient, 95 % interval):",
+            f"Held-out slides, {encoder} + gated attention MIL ({self._slides} slides, 5 folds by patient, 95 % CI):",
             f"  QWK        {result.metrics['qwk']}",
             f"Tiles in tumour against other tiles, AUROC a slide ({found.slides} slides, drawn truth):",
             *found.lines(),
@@ -105,7 +104,10 @@ class Demo:
     def train_control(self) -> list[str]:
         """The same with colour statistics instead of an encoder."""
         result = self._fit("toy", "control-model")
-        return ["Control, colour statistics only: the grade must not be in the colour:", f"  QWK        {result.metrics['qwk']}"]
+        return [
+            "Control, colour statistics only: the grade must not be in the colour:",
+            f"  QWK        {result.metrics['qwk']}",
+        ]
 
     def grade(self) -> list[str]:
         """Grade the new slides; returns lines for the summary."""

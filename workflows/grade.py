@@ -117,6 +117,7 @@ def grade(sources: "list[SlideSource]", config: GradeConfig) -> GradeSummary:
     from mil.model_folder import load_model
     from workflows.cluster import connect
     from workflows.gradings import Quarantined, save_model, save_predictions, save_quarantine
+    from workflows.pages import write_report
     from workflows.pipeline import check_encoder_takes, run_pipeline, worker_encoder
     from workflows.progress import Progress
     from workflows.worklist import rank_slides, save_worklist
@@ -149,7 +150,7 @@ def grade(sources: "list[SlideSource]", config: GradeConfig) -> GradeSummary:
     save_worklist(config.out, rank_slides(gradings))
     done = GradeSummary(gradings, quarantined, time.perf_counter() - start)
     _write_record(config, results, done)
-    _write_report(config.out)
+    write_report(config.out)
     return done
 
 
@@ -199,7 +200,7 @@ class GradeOne:
     summary: "ModelSummary"
 
     def __call__(self, source: "SlideSource", store: "FeatureStore", seconds: float) -> "Grading":
-        from workflows.render import render_slide
+        from workflows.heatmaps import render_slide
         from workflows.results import save_slide
 
         if (done := self._done_before(source, store)) is not None:
@@ -225,7 +226,7 @@ class GradeOne:
 
     def _done_before(self, source: "SlideSource", store: "FeatureStore") -> "Grading | None":
         """The slide's result by this model, if an earlier run finished it."""
-        from workflows.render import FOLDER
+        from workflows.heatmaps import FOLDER
         from workflows.results import load_slide, slide_folder
         from wsi.errors import WsiError
         from wsi.exports import EXPORTS
@@ -301,8 +302,12 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
         task=card.task,
         classes=card.classes,
         encoder=card.encoder_card,
-        cohort={key: training[key] for key in ("slides", "patients", "sites") if key in training},
-        metrics=tuple(Metric(name, one["value"], one["low"], one["high"]) for name, one in training["metrics"].items()),
+        cohort={"slides": training["slides"], "patients": training["patients"], "sites": len(sites) or "not stated"},
+        metrics=tuple(
+            Metric(name, one["estimate"], one["low"], one["high"])
+            for name, one in training["held_out"].items()
+            if None not in (one["estimate"], one["low"], one["high"])
+        ),
         metrics_on=f"{training['folds']}-fold cross-validation by patient",
         calibrated=calibration is not None,
         calibration=said,
@@ -347,9 +352,3 @@ def _write_record(config: GradeConfig, results: "list[SlideResult]", done: Grade
     }
     record.timings_s = total_seconds(results) | {"wall": done.seconds}
     record.write(config.out)
-
-
-def _write_report(out: Path) -> None:
-    from workflows.pages import write_report
-
-    write_report(out)

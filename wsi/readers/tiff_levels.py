@@ -1,0 +1,172 @@
+"""The structure of a tiled TIFF slide: which pages are levels, where their tiles lie, and what the file says of scale."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import tifffile
+
+from wsi.errors import UnreadableSlideError
+from wsi.readers.tile_codecs import jpeg_prefix
+from wsi.slide import SlideInfo
+
+Codec = Literal["jpeg", "jp2k-rgb", "jp2k-ycbcr"]
+
+JPEG, APERIO_JP2K_YCBCR, APERIO_JP2K_RGB = 7, 33003, 33005
+PHOTOMETRIC_RGB, PHOTOMETRIC_YCBCR = 2, 6
+MAX_TILE_PX = 4096
+"""Larger stored tiles are declined: they are no tiles for random access, and a header may lie."""
+
+UM_PER_UNIT = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}
+"""TIFF ResolutionUnit: inch, centimetre."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLevel:
+    """One level as it lies in the file.
+
+    Attributes
+    ----------
+    size_px, tile_px : (w, h)
+    columns : int
+        Stored tiles in a row.
+    offsets, counts : ndarray (n,) int64
+        Place and length of each tile's bytes.
+    codec : Codec
+    prefix : bytes
+        Goes in place of the start marker of each JPEG stream.
+    """
+
+    size_px: tuple[int, int]
+    tile_px: tuple[int, int]
+    columns: int
+    offsets: np.ndarray
+    counts: np.ndarray
+    codec: Codec
+    prefix: bytes
+
+    def name(self, number: int) -> str:
+        """A stored tile for people: its column and row."""
+        row, column = divmod(number, self.columns)
+        return f"stored tile (column {column}, row {row})"
+
+
+def stored_levels(tiff: tifffile.TiffFile) -> tuple[StoredLevel, ...]:
+    """The pyramid, largest level first.
+
+    Raises
+    ------
+    UnreadableSlideError
+        If it is not a plain pyramid of JPEG or JPEG 2000 tiles in RGB or YCbCr.
+    """
+    if tiff.is_ndpi or tiff.is_bif or tiff.is_philips or tiff.is_scn or tiff.is_qpi:
+        raise UnreadableSlideError(f"{'/'.join(sorted(tiff.flags))}: a layout that this reader leaves to others")
+    series = tiff.series[0]
+    if tiff.is_ome and (len(tiff.series) > 1 or series.axes not in ("YXS", "YX")):
+        raise UnreadableSlideError(f"OME-TIFF with {len(tiff.series)} images of axes {series.axes}")
+    levels = tuple(_level(level.pages[0], tiff.filehandle.size) for level in series.levels)
+    widths = [level.size_px[0] for level in levels]
+    if widths != sorted(widths, reverse=True) or len(set(widths)) != len(widths):
+        raise UnreadableSlideError(f"levels of widths {widths} are no pyramid")
+    return levels
+
+
+def _level(page: Any, file_bytes: int) -> StoredLevel:
+    if not page.is_tiled or page.samplesperpixel != 3 or page.bitspersample != 8 or page.planarconfig != 1:
+        raise UnreadableSlideError("a level is not stored as tiles of 8-bit RGB")
+    codec = _codec(int(page.compression), int(page.photometric))
+    tile_px = int(page.tilewidth), int(page.tilelength)
+    size_px = int(page.imagewidth), int(page.imagelength)
+    if not all(16 <= side <= MAX_TILE_PX for side in tile_px):
+        raise UnreadableSlideError(f"stored tiles of {tile_px[0]} x {tile_px[1]} px")
+    columns, rows = (-(-whole // side) for whole, side in zip(size_px, tile_px, strict=True))
+    offsets = np.asarray(page.dataoffsets, dtype=np.int64)
+    counts = np.asarray(page.databytecounts, dtype=np.int64)
+    if len(offsets) != columns * rows or len(counts) != columns * rows:
+        raise UnreadableSlideError(f"{len(offsets)} stored tiles, expected {columns} x {rows}")
+    there = (offsets > 0) & (counts > 0) & (offsets + counts <= file_bytes)
+    rgb = int(page.photometric) == PHOTOMETRIC_RGB
+    prefix = jpeg_prefix(page.jpegtables, rgb) if codec == "jpeg" else b""
+    return StoredLevel(size_px, tile_px, columns, offsets, np.where(there, counts, 0), codec, prefix)
+
+
+def _codec(compression: int, photometric: int) -> Codec:
+    if compression == JPEG and photometric in (PHOTOMETRIC_RGB, PHOTOMETRIC_YCBCR):
+        return "jpeg"
+    if compression in (APERIO_JP2K_RGB, APERIO_JP2K_YCBCR):
+        return "jp2k-rgb" if compression == APERIO_JP2K_RGB else "jp2k-ycbcr"
+    raise UnreadableSlideError(f"compression {compression} with photometric {photometric}")
+
+
+def describe(tiff: tifffile.TiffFile, levels: tuple[StoredLevel, ...]) -> SlideInfo:
+    """What the file says of itself."""
+    description = str(tiff.pages[0].description or "")  # type: ignore[union-attr]
+    power: float | None = None
+    if description.startswith("Aperio"):
+        fields = dict(_aperio_fields(description))
+        vendor, source = "aperio", "aperio.MPP"
+        pitch, power = _number(fields.get("MPP")), _number(fields.get("AppMag"))
+        mpp = (pitch, pitch) if pitch is not None else None
+    elif tiff.is_ome:
+        vendor, source, mpp = "ome-tiff", "OME PhysicalSize", _ome_mpp(tiff.ome_metadata or "")
+    else:
+        vendor, source, mpp = "generic-tiff", "the TIFF resolution tags", _resolution_mpp(tiff.pages[0])
+    width, height = levels[0].size_px
+    return SlideInfo(
+        slide_id="",
+        reader="jpeg_tiff",
+        vendor=vendor,
+        level_sizes_px=tuple(level.size_px for level in levels),
+        downsamples=tuple((width / level.size_px[0] + height / level.size_px[1]) / 2 for level in levels),
+        mpp=mpp,
+        mpp_source=source if mpp else "none",
+        objective_power=power,
+        bounds_px0=(0, 0, width, height),
+        content_hash="",
+    )
+
+
+def _aperio_fields(description: str) -> Iterator[tuple[str, str]]:
+    for part in description.split("|")[1:]:
+        key, equals, value = part.partition("=")
+        if equals:
+            yield key.strip(), value.strip()
+
+
+def _ome_mpp(xml: str) -> tuple[float, float] | None:
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return None
+    pixels = next((one for one in root.iter() if re.sub(r"\{.*\}", "", one.tag) == "Pixels"), None)
+    if pixels is None:
+        return None
+    found = []
+    for axis in "XY":
+        size, unit = _number(pixels.get(f"PhysicalSize{axis}")), pixels.get(f"PhysicalSize{axis}Unit", "µm")
+        if size is None or unit not in UM_PER_UNIT:
+            return None
+        found.append(size * UM_PER_UNIT[unit])
+    return found[0], found[1]
+
+
+def _resolution_mpp(page: Any) -> tuple[float, float] | None:
+    unit = UM_PER_RESOLUTION_UNIT.get(int(page.tags.valueof("ResolutionUnit", default=2)))
+    found = []
+    for axis in "XY":
+        ratio = page.tags.valueof(f"{axis}Resolution")
+        if unit is None or ratio is None or not ratio[0] or not ratio[1]:
+            return None
+        found.append(unit * ratio[1] / ratio[0])
+    return found[0], found[1]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(str(text))
+    except ValueError:
+        return None

@@ -1,0 +1,148 @@
+"""Stored tiles to pixels: JPEG with the DCT scaled, JPEG 2000 with resolution levels left out."""
+
+import io
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import imagecodecs
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+if TYPE_CHECKING:
+    from wsi.readers.tiff_levels import StoredLevel
+
+JPEG_REDUCTIONS = (1, 2, 4, 8)
+"""What libjpeg-turbo computes with fast transforms; other eighths exist and are slower."""
+
+ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+"""APP14 marker that says: the components are R, G, B. TIFF says it in a tag that the decoder does not see."""
+
+
+class CodecError(ValueError):
+    """A stored tile is missing, damaged or not what its slide says."""
+
+
+def decode_tile(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
+    """Decode one stored tile.
+
+    Parameters
+    ----------
+    data : bytes
+        Compressed; may be empty or cut off, which is an error here and never grey pixels.
+    reduce : int
+        1, 2, 4 ...: how many times smaller.
+
+    Returns
+    -------
+    ndarray (tile_h / reduce, tile_w / reduce, 3) uint8
+
+    Raises
+    ------
+    CodecError
+        Also for what libjpeg only warns of (corrupt data, premature end).
+    """
+    if not data:
+        raise CodecError("is missing (no bytes)")
+    w, h = level.tile_px[0] // reduce, level.tile_px[1] // reduce
+    try:
+        pixels = _decode_jpeg(level, data, reduce) if level.codec == "jpeg" else _decode_jp2k(level, data, reduce)
+    except CodecError:
+        raise
+    except Exception as error:  # simplejpeg and Pillow each raise several kinds, all of them about the data
+        raise CodecError(f"cannot be decoded ({error})") from error
+    if pixels.shape != (h, w, 3) or pixels.dtype != np.uint8:
+        raise CodecError(f"is {pixels.shape} {pixels.dtype}, expected ({h}, {w}, 3) uint8")
+    return pixels
+
+
+def _decode_jpeg(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
+    if data[:2] != b"\xff\xd8":
+        raise CodecError("is not a JPEG (no start marker)")
+    data = b"".join((level.prefix, data[2:])) if level.prefix else data
+    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    if (width, height) != level.tile_px:
+        raise CodecError(f"is {width} x {height} px, expected {level.tile_px[0]} x {level.tile_px[1]}")
+    if reduce == 1:
+        return simplejpeg.decode_jpeg(data, "RGB")
+    return simplejpeg.decode_jpeg(
+        data, "RGB", min_width=width // reduce, min_height=height // reduce, min_factor=reduce
+    )
+
+
+def _decode_jp2k(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
+    head = jp2k_header(data)
+    if (head.width, head.height) != level.tile_px:
+        raise CodecError(f"is {head.width} x {head.height} px, expected {level.tile_px[0]} x {level.tile_px[1]}")
+    if reduce == 1:
+        pixels = imagecodecs.jpeg2k_decode(data)
+    else:
+        picture = Image.open(io.BytesIO(data), formats=["JPEG2000"])
+        picture.reduce = reduce.bit_length() - 1  # type: ignore[method-assign, assignment]
+        pixels = np.asarray(picture)
+    # Both libraries convert where the chroma is subsampled, and take three full components for RGB.
+    return ycbcr_to_rgb(pixels) if level.codec == "jp2k-ycbcr" and not head.subsampled else pixels
+
+
+def ycbcr_to_rgb(pixels: np.ndarray) -> np.ndarray:
+    """Full-range BT.601 (JFIF) YCbCr to RGB, (H, W, 3) uint8."""
+    import cv2
+
+    return cv2.cvtColor(np.ascontiguousarray(pixels[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
+
+
+@dataclass(frozen=True, slots=True)
+class Jp2kHeader:
+    """Size in pixels, whether any component is subsampled, and by how many halvings the image can be reduced."""
+
+    width: int
+    height: int
+    subsampled: bool
+    decompositions: int
+
+
+def jp2k_header(data: bytes) -> Jp2kHeader:
+    """Read SIZ and COD of a JPEG 2000 codestream (ISO/IEC 15444-1, annex A).
+
+    Raises
+    ------
+    CodecError
+        If it is not a codestream of three components.
+    """
+    if data[:4] != b"\xff\x4f\xff\x51":
+        raise CodecError("is not a JPEG 2000 codestream")
+    try:
+        x1, y1, x0, y0 = struct.unpack(">4I", data[8:24])
+        if struct.unpack(">H", data[40:42])[0] != 3:
+            raise CodecError("has not three components")
+        subsampled = any(data[at] != 1 for part in range(3) for at in (43 + 3 * part, 44 + 3 * part))
+        at = 4 + struct.unpack(">H", data[4:6])[0]
+        while data[at : at + 2] != b"\xff\x52":
+            if data[at] != 0xFF or data[at + 1] == 0x90:
+                raise CodecError("has no coding style (COD) in its header")
+            at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
+        return Jp2kHeader(x1 - x0, y1 - y0, subsampled, data[at + 9])
+    except (struct.error, IndexError) as error:
+        raise CodecError("ends inside its header") from error
+
+
+def reductions_of(level: "StoredLevel", tile: bytes | None) -> tuple[int, ...]:
+    """By how much the tiles of a level can be reduced, judged by one of them."""
+    if level.codec == "jpeg":
+        possible = JPEG_REDUCTIONS
+    else:
+        try:
+            decompositions = jp2k_header(tile).decompositions if tile else 0
+        except CodecError:
+            decompositions = 0
+        possible = tuple(1 << k for k in range(min(decompositions, 5) + 1))
+    return tuple(factor for factor in possible if all(side % factor == 0 for side in level.tile_px))
+
+
+def jpeg_prefix(tables: bytes | None, rgb: bool) -> bytes:
+    """What goes before a tile's stream in place of its start marker: tables, and the colour space where needed."""
+    if tables is None and not rgb:
+        return b""
+    middle = b"" if tables is None else tables[2:-2] if tables[-2:] == b"\xff\xd9" else tables[2:]
+    return b"\xff\xd8" + (ADOBE_RGB if rgb and b"Adobe" not in middle else b"") + middle
