@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -55,10 +54,10 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of `metric(*columns)` by resampling whole groups (patients): bias-corrected and accelerated (BCa).
+    """Interval of `metric(*columns)` by resampling whole groups (patients): percentiles of the resamples.
 
-    Efron 1987. Where the correction is not defined (every resample equal, one group) the percentiles are taken, and
-    `method` says so.
+    It is widened to hold the estimate where resampling shifts a metric to one side, as it does ECE. With few groups
+    and a metric near its end (an AUROC of .96 from 40 patients) it is too short: about 83 % instead of 95 %.
 
     Parameters
     ----------
@@ -81,14 +80,12 @@ def bootstrap(
     estimate = float(metric(*arrays))
     rng = np.random.default_rng(seed)
     drawn = np.array([value(rng.integers(count, size=count)) for _ in range(n)])
-    known = np.sort(drawn[np.isfinite(drawn)])
+    known = drawn[np.isfinite(drawn)]
     if not len(known) or not np.isfinite(estimate):
         return Interval(estimate, float("nan"), float("nan"), level, count, "undefined", n - len(known))
-    without = np.array([value(np.delete(np.arange(count), one)) for one in range(count)]) if count > 1 else np.zeros(1)
-    shares = _bca_shares(estimate, known, without, level)
-    method = "BCa bootstrap" if shares else "percentile bootstrap"
-    low, high = np.quantile(known, shares or ((1 - level) / 2, (1 + level) / 2))
-    return Interval(estimate, float(low), float(high), level, count, f"{method}, {n} resamples", n - len(known))
+    low, high = np.quantile(known, ((1 - level) / 2, (1 + level) / 2))
+    low, high = min(float(low), estimate), max(float(high), estimate)
+    return Interval(estimate, low, high, level, count, f"percentile bootstrap, {n} resamples", n - len(known))
 
 
 Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
@@ -138,20 +135,3 @@ def score(
         name: bootstrap(measure, *columns, groups=patients, n=n, seed=seed)
         for name, measure in measures(task, columns[2].shape[1]).items()
     }
-
-
-def _bca_shares(estimate: float, drawn: np.ndarray, without: np.ndarray, level: float) -> tuple[float, float] | None:
-    """Quantiles of the resamples that bound the interval, or None where they are not defined."""
-    below = float(np.mean(drawn < estimate) + np.mean(drawn == estimate) / 2)
-    without = without[np.isfinite(without)]
-    spread = without.mean() - without if len(without) else np.zeros(1)
-    if not 0 < below < 1 or drawn[0] == drawn[-1] or not spread.any():
-        return None
-    normal = NormalDist()
-    bias = normal.inv_cdf(below)
-    acceleration = float((spread**3).sum() / (6 * (spread**2).sum() ** 1.5))
-    shares = []
-    for tail in ((1 - level) / 2, (1 + level) / 2):
-        z = bias + normal.inv_cdf(tail)
-        shares.append(normal.cdf(bias + z / (1 - acceleration * z)))
-    return shares[0], shares[1]

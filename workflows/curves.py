@@ -49,7 +49,7 @@ def draw_confusion(targets: np.ndarray, predicted: np.ndarray, classes: tuple[st
 
 def draw_roc(questions: Mapping[str, tuple[np.ndarray, np.ndarray]], intervals: Mapping[str, Interval]) -> bytes:
     """One curve for each question that both answers occur for; AUROC with its interval in the legend."""
-    figure, axes = _figure(6.2, 5.6)
+    figure, axes = _figure(5.5, 5.6)
     axes.plot([0, 1], [0, 1], color=PALE, linewidth=1, linestyle=(0, (2, 3)), label="chance")
     slides = 0
     for number, (name, (positive, scores)) in enumerate(questions.items()):
@@ -72,15 +72,15 @@ def draw_roc(questions: Mapping[str, tuple[np.ndarray, np.ndarray]], intervals: 
 
 def draw_reliability(targets: np.ndarray, probabilities: np.ndarray, calibrated: bool, bins: int = 10) -> bytes:
     """Accuracy against confidence in bins of equal count, with 95 % Wilson intervals."""
-    bins = max(1, min(bins, len(targets) // 8))
+    bins = max(1, min(bins, len(targets) // 20))
     confidence, right, count = calibration_bins(targets, probabilities, bins)
     low, high = _wilson(right, count)
-    figure, axes = _figure(5.9, 5.6)
+    figure, axes = _figure(5.4, 5.8)
     axes.plot([0, 1], [0, 1], color=PALE, linewidth=1, linestyle=(0, (2, 3)), label="perfect")
     axes.errorbar(
         confidence, right, yerr=np.clip([right - low, high - right], 0, 1), fmt="o-", color=COLOURS[0], linewidth=2,
         markersize=6, elinewidth=1.2, capsize=3,
-        label=f"{bins} bins of {count.min()} to {count.max()} slides, 95 % interval",
+        label=f"{len(count)} bins of about {round(count.mean())} slides, 95 % interval",
     )  # fmt: skip
     axes.set_xlabel("confidence: probability of the predicted class")
     axes.set_ylabel("accuracy: share of right predictions")

@@ -1,0 +1,138 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mil.bag import Bag, BagSubset, Packing, StoreBags, check_same_making, pack
+from mil.testing import toy_bag, toy_card, write_store
+from wsi.errors import CorruptStoreError, NoTissueError, RecipeMismatchError, UsageError
+from wsi.tiles import TileSpec
+
+
+def features(tiles, dim=12, seed=0):
+    return np.random.default_rng([seed, tiles]).normal(size=(tiles, dim)).astype(np.float16)
+
+
+def test_empty_bag_is_refused_by_name():
+    with pytest.raises(NoTissueError, match="slide S-9"):
+        Bag("S-9", np.zeros((0, 4), np.float32), np.zeros((0, 2), np.float32), np.zeros(0, np.int64))
+
+
+def test_nan_is_refused_by_name_and_tile():
+    values = np.zeros((3, 4), np.float32)
+    values[1, 2] = np.nan
+    with pytest.raises(CorruptStoreError, match="slide S-9: the features of tile 7"):
+        Bag("S-9", values, np.zeros((3, 2), np.float32), np.array([5, 7, 9]))
+
+
+def test_shapes_are_checked():
+    with pytest.raises(UsageError, match="coords_um"):
+        Bag("S", np.zeros((3, 4), np.float32), np.zeros((2, 2), np.float32), np.arange(3))
+
+
+def test_from_store_leaves_bad_tiles_out_and_scales_to_um(tmp_path):
+    values = features(10)
+    store = write_store(tmp_path, "S", values, toy_card(), bad=(3, 7), mpp=0.25)
+    bag = Bag.from_store(store, "made-up")
+    assert bag.rows.tolist() == [0, 1, 2, 4, 5, 6, 8, 9]
+    np.testing.assert_array_equal(bag.features, values[bag.rows].astype(np.float32))
+    assert bag.features.dtype == np.float32
+    # A grid four tiles wide of 224 px at 0.5 um/px: 112 um from tile to tile.
+    expected = 112 * np.stack([bag.rows % 4, bag.rows // 4], axis=1)
+    np.testing.assert_allclose(bag.coords_um, expected)
+
+
+def test_pack_joins_bags():
+    bags = [toy_bag(tiles, seed=tiles) for tiles in (3, 1, 5)]
+    batch = pack(bags, [2, 0, 1])
+    assert batch.offsets.tolist() == [0, 3, 4, 9]
+    assert batch.targets.tolist() == [2, 0, 1]
+    assert len(batch) == 3
+    for bag, start, stop in zip(bags, (0, 3, 4), (3, 4, 9), strict=True):
+        np.testing.assert_array_equal(batch.features[start:stop].numpy(), bag.features)
+        np.testing.assert_array_equal(batch.coords_um[start:stop].numpy(), bag.coords_um)
+    assert pack(bags).targets.tolist() == [-1, -1, -1]
+    assert batch.to("cpu").features.dtype == torch.float32
+    with pytest.raises(UsageError, match="at least one bag"):
+        pack([])
+
+
+def test_store_bags_are_the_same_from_memory_and_from_disk(tmp_path):
+    stores = [write_store(tmp_path, f"S{n}", features(20, seed=n), toy_card()) for n in range(3)]
+    kept, read = StoreBags(stores, "made-up"), StoreBags(stores, "made-up", cache_bytes=0)
+    for number in (0, 1, 2, 1):
+        for name in ("features", "coords_um", "rows"):
+            np.testing.assert_array_equal(getattr(kept[number], name), getattr(read[number], name))
+    assert len(kept) == 3
+    assert [bag.slide_id for bag in BagSubset(kept, [2, 0])] == ["S2", "S0"]
+
+
+@pytest.mark.parametrize(
+    ("card", "spec", "said"),
+    [
+        ({"weights_sha256": "abc"}, {}, "encoder weights_sha256 is abc, but none"),
+        ({"mean": (0.4, 0.5, 0.5)}, {}, r"encoder mean is \[0.4"),
+        ({}, {"mpp": 0.25}, "recipe tiles.mpp is 0.25, but 0.5"),
+        ({}, {"min_tissue": 0.25}, "recipe tiles.min_tissue"),
+    ],
+)
+def test_features_made_in_two_ways_are_refused_by_name(tmp_path, card, spec, said):
+    first = write_store(tmp_path, "S1", features(4), toy_card())
+    second = write_store(tmp_path, "S2", features(4), replace(toy_card(), **card), replace(TileSpec(), **spec))
+    with pytest.raises(RecipeMismatchError, match=f"slide S2: {said}") as caught:
+        StoreBags([first, second], "made-up")
+    assert "slide S1" in str(caught.value)
+
+
+def test_licence_does_not_matter(tmp_path):
+    store = write_store(tmp_path, "S", features(4), toy_card())
+    check_same_making(store, "made-up", toy_card().to_dict() | {"licence": "other"}, store.recipe, "the model")
+
+
+def test_damaged_chunk_is_refused(tmp_path):
+    store = write_store(tmp_path, "S", features(20), toy_card())
+    chunk = store.path / "features/made-up/values/c/0/0"
+    data = bytearray(chunk.read_bytes())
+    data[100] ^= 1
+    chunk.write_bytes(bytes(data))
+    with pytest.raises(CorruptStoreError, match="differs from its checksum"):
+        StoreBags([store], "made-up")[0]
+
+
+def epoch(packing, bags, seed=0, number=0):
+    return list(packing.epoch(bags, np.arange(len(bags)), seed, number))
+
+
+def test_packing_keeps_its_budgets_and_loses_no_bag():
+    bags = [toy_bag(tiles, seed=tiles) for tiles in (50, 10, 100, 300, 20, 30, 5)]
+    batches = epoch(Packing(slides=3, tiles=120, bag_tiles=1000), bags)
+    for batch in batches:
+        assert len(batch) == 1 or (len(batch) <= 3 and len(batch.features) <= 120)
+    assert sorted(torch.cat([batch.targets for batch in batches]).tolist()) == list(range(7))
+
+
+def test_tiles_drawn_are_seeded_by_slide_and_not_by_its_neighbours():
+    bags = [toy_bag(40, seed=n, name=f"S{n}") for n in range(4)]
+    packing = Packing(slides=1, tile_dropout=0.5)
+
+    def drawn(bags, seed, number):
+        return {int(batch.targets): batch.features.numpy().tobytes() for batch in epoch(packing, bags, seed, number)}
+
+    first = drawn(bags, 0, 0)
+    assert first == drawn(bags, 0, 0)
+    assert first[0] == drawn(bags[:2], 0, 0)[0]
+    assert first[0] != drawn(bags, 0, 1)[0]
+    assert first[0] != drawn(bags, 1, 0)[0]
+
+
+def test_tile_dropout_and_cap():
+    def sizes(packing, tiles):
+        return [len(batch.features) for batch in epoch(packing, [toy_bag(tiles)])]
+
+    assert sizes(Packing(tile_dropout=0.25), 40) == [30]
+    assert sizes(Packing(tile_dropout=0.9), 1) == [1]
+    assert sizes(Packing(bag_tiles=64), 1000) == [64]
+    kept = epoch(Packing(tile_dropout=0.5), [toy_bag(40)])[0].features.numpy()
+    everything = {row.tobytes() for row in toy_bag(40).features}
+    assert len({row.tobytes() for row in kept} & everything) == 20

@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+
+from mil.cohort import Cohort, assign_folds, check_no_leak, label_classes, read_labels
+from wsi.errors import PatientLeakError, UsageError
+
+
+def made_up(slides: int = 90, patients: int = 40, seed: int = 0, sites: int = 3) -> Cohort:
+    rng = np.random.default_rng(seed)
+    patient = [f"p{number % patients:02d}" for number in range(slides)]
+    return Cohort(
+        slide_id=tuple(f"s{number:03d}" for number in range(slides)),
+        patient_id=tuple(patient),
+        site=tuple(f"site-{int(name[1:]) % sites}" for name in patient),
+        label=tuple(str(label) for label in rng.integers(0, 3, slides)),
+    )
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_reads_all_columns(tmp_path):
+    table = "slide_id,label,patient_id,site,fold,age\nb,1,P,x,0,50\na,0,Q,y,1,60\n"
+    cohort = read_labels(write(tmp_path / "l.csv", table))
+    assert cohort.slide_id == ("a", "b")
+    assert cohort.patient_id == ("Q", "P")
+    assert cohort.site == ("y", "x")
+    assert cohort.label == ("0", "1")
+    assert cohort.fold.tolist() == [1, 0]
+    assert cohort.covariates == {"age": ("60", "50")}
+    assert cohort.notes == ()
+
+
+def test_slide_without_patient_is_its_own_and_this_is_said(tmp_path):
+    cohort = read_labels(write(tmp_path / "l.csv", "slide_id,label,patient_id\na,0,P\nb,1,\n"))
+    assert cohort.patient_id == ("P", "b")
+    assert "1 of 2 slides" in cohort.notes[0]
+    alone = read_labels(write(tmp_path / "l.csv", "slide_id,label\na,0\nb,1\n"))
+    assert "no slide has a patient_id" in alone.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("slide,label\na,0\n", "no column 'slide_id'"),
+        ("slide_id,grade\na,0\n", "no column 'label'"),
+        ("slide_id,label\n", "no slides"),
+        ("", "no column 'slide_id'; it has: none"),
+        ("slide_id,label\na,0\na,1\n", "line 3: slide a occurs twice"),
+        ("slide_id,label\na,\n", "line 2: label is empty"),
+        ("slide_id,label\n,1\n", "line 2: slide_id is empty"),
+        ("slide_id,label,fold\na,1,0\nb,1,x\n", "slide b has fold 'x'"),
+        ("slide_id,label,fold\na,1,0\nb,1,\n", "slide b has fold ''"),
+    ],
+)
+def test_refuses_in_one_line(tmp_path, text, said):
+    with pytest.raises(UsageError, match=said) as caught:
+        read_labels(write(tmp_path / "l.csv", text))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_binary_file(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_labels(tmp_path / "none.csv")
+    (tmp_path / "b.csv").write_bytes(b"slide_id,label\n\xff\xfe,1\n")
+    with pytest.raises(UsageError, match="not a CSV in UTF-8"):
+        read_labels(tmp_path / "b.csv")
+
+
+def test_folds_do_not_depend_on_the_order_of_rows(tmp_path):
+    cohort = made_up()
+    rows = [",".join(row) for row in zip(cohort.slide_id, cohort.label, cohort.patient_id, cohort.site, strict=True)]
+    shuffled = np.random.default_rng(1).permutation(rows).tolist()
+    head = "slide_id,label,patient_id,site\n"
+    folds = [
+        assign_folds(read_labels(write(tmp_path / "l.csv", head + "\n".join(lines) + "\n")), 5, seed=3).fold.tolist()
+        for lines in (rows, shuffled)
+    ]
+    assert folds[0] == folds[1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_keep_patients_together_and_labels_even(seed):
+    cohort = assign_folds(made_up(seed=seed), 5, seed)
+    check_no_leak(cohort)
+    for patient in set(cohort.patient_id):
+        assert len({f for f, p in zip(cohort.fold, cohort.patient_id, strict=True) if p == patient}) == 1
+    for label in "012":
+        counts = np.bincount(cohort.fold[np.array(cohort.label) == label], minlength=5)
+        assert counts.max() - counts.min() <= 3
+    sizes = np.bincount(cohort.fold, minlength=5)
+    assert sizes.max() - sizes.min() <= 4
+
+
+def test_one_slide_per_patient_gives_exact_strata():
+    label = tuple("0" if number < 30 else "1" for number in range(50))
+    names = tuple(f"s{number:02d}" for number in range(50))
+    cohort = assign_folds(Cohort(names, names, ("",) * 50, label), 5, 0)
+    for name, expected in (("0", 6), ("1", 4)):
+        assert np.bincount(cohort.fold[np.array(label) == name]).tolist() == [expected] * 5
+
+
+def test_seed_changes_folds_and_repeats_them():
+    first, again, other = (assign_folds(made_up(), 5, seed).fold.tolist() for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_folds_by_site_split_no_site():
+    cohort = assign_folds(made_up(), 3, by="site")
+    for site in set(cohort.site):
+        assert len({f for f, s in zip(cohort.fold, cohort.site, strict=True) if s == site}) == 1
+
+
+def test_patient_at_two_sites_joins_them():
+    cohort = Cohort(("a", "b", "c", "d"), ("P", "P", "Q", "R"), ("x", "y", "y", "z"), ("0", "1", "0", "1"))
+    folds = assign_folds(cohort, 2, by="site").fold
+    assert folds[0] == folds[1] == folds[2] != folds[3]
+    with pytest.raises(UsageError, match="3 folds cannot be made of 2 sites"):
+        assign_folds(cohort, 3, by="site")
+
+
+def test_site_folds_need_sites():
+    with pytest.raises(UsageError, match="slide b has no site"):
+        assign_folds(Cohort(("a", "b"), ("P", "Q"), ("x", ""), ("0", "1")), 2, by="site")
+
+
+def test_rare_label_is_said():
+    cohort = Cohort(tuple("abcdef"), tuple("abcdef"), ("",) * 6, ("0", "0", "0", "0", "0", "9"))
+    assert "label 9 has 1 patients" in assign_folds(cohort, 3).notes[0]
+
+
+def test_planted_leak_is_refused_by_name():
+    cohort = Cohort(("a", "b", "c"), ("P7", "P8", "P7"), ("",) * 3, ("0", "1", "0"), np.array([0, 1, 1]))
+    with pytest.raises(PatientLeakError, match="patient P7 is in fold 0 and in fold 1"):
+        check_no_leak(cohort)
+
+
+def test_classes_in_order():
+    assert label_classes(["10", "9", "11"], "grade") == ("9", "10", "11")
+    assert label_classes(["b", "a", "b"], "class") == ("a", "b")
+    assert label_classes(["low", "high"], "grade", ["low", "mid", "high"]) == ("low", "mid", "high")
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "order", "said"),
+    [
+        (["0", "2"], "grade", None, "no slide has grade 1"),
+        (["0", "x"], "grade", None, "'x' is not a grade"),
+        (["a", "a"], "class", None, "at least two"),
+        (["a", "b"], "class", ["a", "c"], "'b' is not among the classes given"),
+        (["a", "b"], "class", ["a", "a"], "at least two different"),
+    ],
+)
+def test_classes_refused(labels, task, order, said):
+    with pytest.raises(UsageError, match=said):
+        label_classes(labels, task, order)
+
+
+def test_targets_select_and_digest():
+    cohort = made_up(6, 6)
+    assert cohort.targets(("2", "1", "0")).tolist() == [2 - int(label) for label in cohort.label]
+    with pytest.raises(UsageError, match="is not one of"):
+        cohort.targets(("0",))
+    part = cohort.select([4, 1])
+    assert part.slide_id == ("s001", "s004")
+    assert part.digest() != cohort.digest()
+    assert cohort.digest() == made_up(6, 6).digest()
+
+
+def test_cohort_checks_itself():
+    with pytest.raises(UsageError, match="sorted"):
+        Cohort(("b", "a"), ("P", "Q"), ("", ""), ("0", "1"))
+    with pytest.raises(UsageError, match="one length"):
+        Cohort(("a", "b"), ("P",), ("", ""), ("0", "1"))
