@@ -13,7 +13,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from wsi.slide import Slide, SlideInfo
+from wsi.slide import ReducingSlide, Slide, SlideInfo
 
 Kernel = Literal["area"]
 KERNELS: tuple[Kernel, ...] = ("area",)
@@ -57,7 +57,12 @@ def axis_weights(start: float, length: float, size: int, limit: int) -> tuple[np
     return np.clip(index, 0, limit - 1), weight.astype(np.float32)
 
 
-def resize_rect(image: np.ndarray, rect: tuple[float, float, float, float], size_px: tuple[int, int]) -> np.ndarray:
+def resize_rect(
+    image: np.ndarray,
+    rect: tuple[float, float, float, float],
+    size_px: tuple[int, int],
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Resample a rectangle with fractional borders out of an image.
 
     Parameters
@@ -67,11 +72,15 @@ def resize_rect(image: np.ndarray, rect: tuple[float, float, float, float], size
         In pixels of `image`, fractional.
     size_px : (w, h)
         Size of the result.
+    out : ndarray (h, w, 3) uint8, optional
+        Where to put it.
 
     Returns
     -------
     ndarray (h, w, 3) uint8
+        `out`, if given.
     """
+    out = np.empty((size_px[1], size_px[0], 3), np.uint8) if out is None else out
     x, y, w, h = rect
     out_w, out_h = size_px
     whole = all(abs(value - round(value)) < 1e-6 for value in rect)
@@ -79,8 +88,10 @@ def resize_rect(image: np.ndarray, rect: tuple[float, float, float, float], size
     if whole and inside and round(w) % out_w == 0 and round(h) % out_h == 0:
         crop = image[round(y) : round(y + h), round(x) : round(x + w)]
         if crop.shape[:2] == (out_h, out_w):
-            return np.ascontiguousarray(crop)
-        return cv2.resize(crop, size_px, interpolation=cv2.INTER_AREA)
+            out[...] = crop
+        else:
+            cv2.resize(crop, size_px, dst=out, interpolation=cv2.INTER_AREA)
+        return out
     rows, row_weight = axis_weights(y, h, out_h, image.shape[0])
     cols, col_weight = axis_weights(x, w, out_w, image.shape[1])
     left, right = int(cols.min()), int(cols.max()) + 1
@@ -88,7 +99,8 @@ def resize_rect(image: np.ndarray, rect: tuple[float, float, float, float], size
     band = sum(part[rows[:, k]] * row_weight[:, k, None, None] for k in range(rows.shape[1]))
     cols = cols - left
     full = sum(band[:, cols[:, k]] * col_weight[None, :, k, None] for k in range(cols.shape[1]))
-    return np.clip(np.rint(full), 0, 255).astype(np.uint8)
+    np.clip(np.rint(full), 0, 255, out=out, casting="unsafe")
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +122,40 @@ class LevelWindow:
     rect: tuple[float, float, float, float]
 
 
-def level_window(info: SlideInfo, rect_px0: tuple[float, float, float, float], level: int) -> LevelWindow:
-    """The pixels of a level to read for a rectangle in level-0 pixels."""
+def best_scale(slide: Slide, downsample: float) -> tuple[int, int]:
+    """The cheapest (level, reduction) to read for a downsample: the coarsest that still has its resolution.
+
+    A level may fall short by 1 %, a reduction by 0.1 %, since stated scales are rounded.
+    """
+    level = slide.info.best_level(downsample)
+    return level, best_reduction(slide, level, downsample)
+
+
+def best_reduction(slide: Slide, level: int, downsample: float) -> int:
+    """The largest factor by which a level can be reduced while it is decoded and still suffice; 1 where it cannot."""
+    if not isinstance(slide, ReducingSlide):
+        return 1
+    whole = min(slide.info.level_downsample(level))
+    return max(factor for factor in slide.reductions(level) if factor == 1 or factor * whole <= downsample * 1.001)
+
+
+def level_window(
+    info: SlideInfo, rect_px0: tuple[float, float, float, float], level: int, reduce: int = 1
+) -> LevelWindow:
+    """The pixels of a level, reduced, to read for a rectangle in level-0 pixels."""
     x, y, w, h = rect_px0
-    dx, dy = info.level_downsample(level)
+    dx, dy = (factor * reduce for factor in info.level_downsample(level))
     left, top = math.floor(x / dx + 1e-6), math.floor(y / dy + 1e-6)
     right, bottom = math.ceil((x + w) / dx - 1e-6), math.ceil((y + h) / dy - 1e-6)
-    level_w, level_h = info.level_sizes_px[level]
+    level_w, level_h = (-(-size // reduce) for size in info.level_sizes_px[level])
     right, bottom = min(right, max(level_w, left + 1)), min(bottom, max(level_h, top + 1))
     return LevelWindow(left, top, right - left, bottom - top, (x / dx - left, y / dy - top, w / dx, h / dy))
 
 
-def read_window(slide: Slide, level: int, left: int, top: int, width: int, height: int) -> np.ndarray:
-    """Whole pixels of a level, (height, width, 3) uint8; raises `TileReadError` as `read_region` does."""
+def read_window(slide: Slide, level: int, left: int, top: int, width: int, height: int, reduce: int = 1) -> np.ndarray:
+    """Whole pixels of a level, reduced, (height, width, 3) uint8; raises `TileReadError` as `read_region` does."""
+    if isinstance(slide, ReducingSlide):
+        return slide.read_reduced(level, reduce, (left, top), (width, height))
     return slide.read_region(slide.info.level_location(level, (left, top)), level, (width, height))
 
 
@@ -149,16 +182,18 @@ def read_scaled(
         If pixels in the rectangle cannot be decoded.
     """
     x, y, w, h = rect_px0
+    downsample = min(w / size_px[0], h / size_px[1])
     if level is None:
-        level = slide.info.best_level(min(w / size_px[0], h / size_px[1]))
-    dx, dy = slide.info.level_downsample(level)
+        level = slide.info.best_level(downsample)
+    reduce = best_reduction(slide, level, downsample)
+    dx, dy = (factor * reduce for factor in slide.info.level_downsample(level))
     per_row = max(1.0, (w / dx) * (h / dy) / size_px[1])
     rows = max(1, int(MAX_BAND_PX / per_row))
     bands = []
     for top in range(0, size_px[1], rows):
         count = min(rows, size_px[1] - top)
         band = (x, y + h * top / size_px[1], w, h * count / size_px[1])
-        window = level_window(slide.info, band, level)
-        pixels = read_window(slide, level, window.left, window.top, window.width, window.height)
+        window = level_window(slide.info, band, level, reduce)
+        pixels = read_window(slide, level, window.left, window.top, window.width, window.height, reduce)
         bands.append(resize_rect(pixels, window.rect, (size_px[0], count)))
     return bands[0] if len(bands) == 1 else np.concatenate(bands)

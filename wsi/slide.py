@@ -15,6 +15,7 @@ from wsi.units import check_mpp
 READERS = Registry(
     "reader",
     {
+        "jpeg_tiff": "wsi.readers.jpeg_tiff:JpegTiffReader",
         "openslide": "wsi.readers.openslide:OpenSlideReader",
         "tiffslide": "wsi.readers.tiffslide:TiffSlideReader",
         "array": "wsi.readers.array:ArrayReader",
@@ -140,6 +141,19 @@ class Slide(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class ReducingSlide(Protocol):
+    """A slide whose stored tiles can be decoded at reduced scale, which costs a fraction of decoding them whole."""
+
+    def reductions(self, level: int) -> tuple[int, ...]:
+        """Whole factors at which a level can be read, ascending from 1."""
+        ...
+
+    def read_reduced(self, level: int, reduce: int, origin: tuple[int, int], size_px: tuple[int, int]) -> np.ndarray:
+        """Like `read_region`, with origin and size in pixels of the level divided by `reduce`."""
+        ...
 
 
 def open_slide(
@@ -271,4 +285,4 @@ def thumbnail(slide: Slide, side_px: int = 1024) -> np.ndarray:
     return read_scaled(slide, (x, y, w, h), size_px)
 
 
-__all__ = ["READERS", "Slide", "SlideInfo", "TileReadError", "open_slide", "thumbnail"]
+__all__ = ["READERS", "ReducingSlide", "Slide", "SlideInfo", "TileReadError", "open_slide", "thumbnail"]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from wsi.errors import TileReadError, UsageError
-from wsi.resample import KERNELS, Kernel, level_window, read_window, resize_rect
-from wsi.slide import Slide, SlideInfo
+from wsi.resample import KERNELS, Kernel, best_scale, level_window, read_window, resize_rect
+from wsi.slide import ReducingSlide, Slide, SlideInfo
 from wsi.tissue import TissueMask
 
 MAX_STRIP_PX = 1 << 23
@@ -151,18 +151,19 @@ def _too_many(places: int, spec: TileSpec) -> UsageError:
 class TileReader:
     """Turns rows of a `TileGrid` into pixels, reading each stretch of a tile row once.
 
-    Neighbouring tiles of a row are read as one strip from the best level and cut afterwards, so that the stored
-    tiles under them are decoded once. Where a strip cannot be decoded its tiles are read singly, so that only those
-    that are damaged are bad. Either way the pixels are the same.
+    Neighbouring tiles of a row are read as one strip and cut afterwards, so that the stored tiles under them are
+    decoded once, at the largest reduction that leaves the resolution of the tiles; only the rest is resampled. Where a
+    strip cannot be decoded its tiles are read singly, so that only those that are damaged are bad. Either way the
+    pixels are the same.
     """
 
     def __init__(self, slide: Slide, grid: TileGrid):
         self._slide = slide
         self._grid = grid
-        info = slide.info
-        factors = [side / grid.spec.tile_px for side in grid.side_px0]
-        self._level = info.best_level(min(factors))
-        self._whole_steps = float(info.downsamples[self._level]).is_integer()
+        self._level, self._reduce = best_scale(slide, min(side / grid.spec.tile_px for side in grid.side_px0))
+        # at a fractional downsample OpenSlide blends neighbouring pixels, each start another way
+        whole_steps = float(slide.info.downsamples[self._level]).is_integer()
+        self._joins = whole_steps or isinstance(slide, ReducingSlide)
 
     def batches(self, rows: np.ndarray, batch_size: int) -> Iterator[TileBatch]:
         """The tiles at `rows` (ascending), at most `batch_size` at a time."""
@@ -171,52 +172,57 @@ class TileReader:
 
     def read(self, rows: np.ndarray) -> TileBatch:
         """Pixels of the tiles at `rows` (ascending), and which of them are bad."""
-        pixels: dict[int, np.ndarray] = {}
+        side = self._grid.spec.tile_px
+        pixels = np.empty((len(rows), side, side, 3), np.uint8)
+        place = {int(row): number for number, row in enumerate(rows)}
         bad: list[BadTile] = []
         for strip in self._strips(rows):
-            self._read_strip(strip, pixels, bad)
-        good = np.array([row for row in rows if row in pixels], dtype=np.int64)
-        side = self._grid.spec.tile_px
-        stack = np.stack([pixels[row] for row in good]) if len(good) else np.empty((0, side, side, 3), np.uint8)
-        return TileBatch(good, stack, tuple(bad))
+            self._read_strip(strip, pixels, place, bad)
+        if not bad:
+            return TileBatch(np.asarray(rows, np.int64), pixels, ())
+        lost = {one.row for one in bad}
+        good = np.array([int(row) for row in rows if int(row) not in lost], dtype=np.int64)
+        return TileBatch(good, pixels[[place[row] for row in good.tolist()]], tuple(bad))
 
     def _strips(self, rows: np.ndarray) -> Iterator[list[int]]:
         """Cut ascending rows of the grid into stretches of neighbours in one tile row."""
         side = self._grid.side_px0
-        dx, dy = self._slide.info.level_downsample(self._level)
+        dx, dy = (factor * self._reduce for factor in self._slide.info.level_downsample(self._level))
         most_px0 = max(side[0], MAX_STRIP_PX / (side[1] / dy) * dx)
         strip: list[int] = []
-        for row in rows:
-            x, y = self._grid.coords[row]
-            if strip:
-                first, last = self._grid.coords[strip[0]], self._grid.coords[strip[-1]]
-                near = y == last[1] and last[0] <= x <= last[0] + 2 * side[0]
-                # at a fractional downsample OpenSlide blends neighbouring pixels, each start another way
-                if not near or not self._whole_steps or x + side[0] - first[0] > most_px0:
-                    yield strip
-                    strip = []
-            strip.append(int(row))
+        first_x = last_x = last_y = 0
+        for row, (x, y) in zip(rows.tolist(), self._grid.coords[rows].tolist(), strict=True):
+            near = self._joins and y == last_y and last_x <= x <= last_x + 2 * side[0]
+            if strip and (not near or x + side[0] - first_x > most_px0):
+                yield strip
+                strip = []
+            if not strip:
+                first_x = x
+            strip.append(row)
+            last_x, last_y = x, y
         if strip:
             yield strip
 
-    def _read_strip(self, strip: list[int], pixels: dict[int, np.ndarray], bad: list[BadTile]) -> None:
-        side, level = self._grid.spec.tile_px, self._level
-        places = (tuple(map(float, self._grid.coords[row])) for row in strip)
-        windows = [level_window(self._slide.info, (x, y, *self._grid.side_px0), level) for x, y in places]
+    def _read_strip(self, strip: list[int], pixels: np.ndarray, place: dict[int, int], bad: list[BadTile]) -> None:
+        info, side = self._slide.info, self._grid.spec.tile_px
+        windows = [
+            level_window(info, (x, y, *self._grid.side_px0), self._level, self._reduce)
+            for x, y in self._grid.coords[strip].tolist()
+        ]
         left, top, height = windows[0].left, windows[0].top, windows[0].height
         width = max(one.left + one.width for one in windows) - left
         try:
-            image = read_window(self._slide, level, left, top, width, height)
+            image = read_window(self._slide, self._level, left, top, width, height, self._reduce)
         except TileReadError as error:
             if len(strip) == 1:
                 bad.append(BadTile(strip[0], str(error)))
                 return
             for row in strip:
-                self._read_strip([row], pixels, bad)
+                self._read_strip([row], pixels, place, bad)
             return
         for row, one in zip(strip, windows, strict=True):
             part = image[:, one.left - left : one.left - left + one.width]
-            pixels[row] = resize_rect(part, one.rect, (side, side))
+            resize_rect(part, one.rect, (side, side), pixels[place[row]])
 
 
 def tile_polygons(grid: TileGrid) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The fast path: TIFF slides with JPEG or JPEG 2000 tiles, decoded at reduced scale where that suffices.
 
 tifffile parses the structure, bytes are read by position, libjpeg-turbo (simplejpeg) or OpenJPEG (Pillow) decode
-without the GIL. A JPEG tile can be decoded at 1/2, 1/4 or 1/8 in the DCT domain, which is a low-pass and costs a fraction;
+without the GIL. A JPEG tile can be decoded at 1/2, 1/4 or 1/8 in the DCT domain, a low-pass at a fraction of the cost;
 JPEG 2000 drops resolution levels. What this reader does not know it declines, and the next one takes the slide.
 """
 
@@ -65,8 +65,7 @@ class JpegTiffReader:
         return self._reductions[level]
 
     def read_region(self, location_px0: tuple[int, int], level: int, size_px: tuple[int, int]) -> np.ndarray:
-        dx, dy = self.info.level_downsample(level)
-        return self.read_reduced(level, 1, (round(location_px0[0] / dx), round(location_px0[1] / dy)), size_px)
+        return self.read_reduced(level, 1, self.info.level_place(level, location_px0), size_px)
 
     def read_reduced(self, level: int, reduce: int, origin: tuple[int, int], size_px: tuple[int, int]) -> np.ndarray:
         """A rectangle of a level, `reduce` times smaller.

@@ -1,4 +1,4 @@
-"""The structure of a tiled TIFF slide: which pages are levels, where their tiles lie, and what the file says of scale."""
+"""The structure of a tiled TIFF slide: which pages are levels, where tiles lie, and what the file says of scale."""
 
 import re
 import xml.etree.ElementTree as ElementTree
