@@ -8,7 +8,7 @@ from shapely import affinity
 from shapely.geometry import Polygon
 
 from wsi.artefacts import find_ink, morph
-from wsi.glass import check_brightfield, optical_density
+from wsi.glass import check_brightfield, empty_glass, optical_density
 from wsi.outline import mask_polygons
 from wsi.overview import OVERVIEW_MPP, Overview, read_overview
 from wsi.slide import Slide
@@ -28,7 +28,7 @@ LOWEST_COLOUR = (0.01, 0.03)
 """Range of the threshold, optical density between channels; in it, the noise of the glass decides. 0.01 is 2 % of the
 light, which the eye hardly sees; at 0.03 the palest tissue that can be graded would be lost."""
 
-GREYNESS = 0.12
+GREYNESS = 0.08
 """A pixel whose channels differ by less than this share of their mean density is grey: shadow, dust, glass edge."""
 
 WALL_UM = 24.0
@@ -144,7 +144,7 @@ def tissue_of_density(overview: Overview, density: np.ndarray, ink: np.ndarray) 
     area_um2 = overview.px_um[0] * overview.px_um[1]
     side_um = overview.side_um
     spread = _spread(density, ink | ~overview.readable)
-    glass = density.mean(axis=2) < LOWEST_COLOUR[1]
+    glass = empty_glass(density)
     mask = _coloured(spread, glass, side_um)
     mask |= _fat(spread, glass, mask, side_um)
     mask = _trimmed(mask, spread)
@@ -170,8 +170,9 @@ def _coloured(spread: np.ndarray, glass: np.ndarray, side_um: float) -> np.ndarr
 
 def _threshold(glass: np.ndarray) -> float:
     """Least colour that is no noise: some times the median of the glass, within `LOWEST_COLOUR`."""
-    noise = float(np.median(glass)) if glass.size else 0.0
-    return float(np.clip(6 * noise, *LOWEST_COLOUR))
+    if not glass.size:
+        return sum(LOWEST_COLOUR) / 2
+    return float(np.clip(6 * np.median(glass), *LOWEST_COLOUR))
 
 
 def _fat(spread: np.ndarray, glass: np.ndarray, coloured: np.ndarray, side_um: float) -> np.ndarray:
