@@ -5,8 +5,11 @@ glands, sheets), colour says more about the site than about the grade. A slide i
 on the place alone, so that memory does not grow with its size.
 """
 
+from wsi.synthetic.artefacts import Artefact, Marker
 from wsi.synthetic.cohort import CohortSlide, make_cohort
 from wsi.synthetic.slides import write_slide
 from wsi.synthetic.truth import SlideTruth, isup_grade, patterns_of
 
-__all__ = ["CohortSlide", "SlideTruth", "isup_grade", "make_cohort", "patterns_of", "write_slide"]
+__all__ = [
+    "Artefact", "CohortSlide", "Marker", "SlideTruth", "isup_grade", "make_cohort", "patterns_of", "write_slide",
+]  # fmt: skip

@@ -59,7 +59,9 @@ class Lattice:
     draws: NDArray[np.float32]
 
 
-def lattice_objects(key: int, pitch_um: float, window: Window, grid_um: float, reach_um: float, jitter: float = 0.3) -> Lattice:
+def lattice_objects(
+    key: int, pitch_um: float, window: Window, grid_um: float, reach_um: float, jitter: float = 0.3
+) -> Lattice:
     """One object per cell of a jittered lattice with offset rows, for all cells that may reach into the window."""
     row_um = pitch_um * 0.88
     x0, x1 = window.x * grid_um - reach_um, (window.x + window.w) * grid_um + reach_um
@@ -99,10 +101,13 @@ class Drawing:
     def noise(self, name: str, cell_um: float) -> NDArray[np.float32]:
         return smooth(key_of(self.key, name), cell_um / self.grid_um, self.window)
 
-    def objects(self, name: str, code: int, pitch_um: float, reach_um: float, depth_um: float, jitter: float = 0.3) -> Lattice:
+    def objects(
+        self, name: str, code: int, pitch_um: float, reach_um: float, depth_um: float, jitter: float = 0.3
+    ) -> Lattice:
         """Objects whose centre is at least `depth_um` inside the region `code`."""
         found = lattice_objects(key_of(self.key, name), pitch_um, self.window, self.grid_um, reach_um, jitter)
         keep = self.layout.depth_um(code, found.x_um, found.y_um) > depth_um
+        keep &= self.layout.fat_depth_um(found.x_um, found.y_um) < -0.6 * reach_um
         return Lattice(found.x_um[keep], found.y_um[keep], found.draws[keep])
 
     def measure_depth(self) -> None:

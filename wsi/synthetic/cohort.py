@@ -100,7 +100,14 @@ def _make(root: Path, order: _Order, seed: int, size_px0: tuple[int, int], mpp: 
     slide_id = f"synth-{seed:03d}-{order.number:04d}"
     path = root / "slides" / f"{slide_id}.svs"
     truth = write_slide(
-        path, seed=order.seed, size_px0=size_px0, grade=order.grade, site=order.site, mpp=mpp, quality=None, stain_seed=order.stain_seed
+        path,
+        seed=order.seed,
+        size_px0=size_px0,
+        grade=order.grade,
+        site=order.site,
+        mpp=mpp,
+        quality=None,
+        stain_seed=order.stain_seed,
     )
     (root / "truth" / f"{slide_id}.geojson").write_text(json.dumps(truth.to_geojson()), encoding="utf-8")
     ok, png = cv2.imencode(".png", truth.tissue_mask.astype(np.uint8) * 255)

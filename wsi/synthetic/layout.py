@@ -46,13 +46,21 @@ class Layout:
         counts = np.bincount(self.labels.ravel(), minlength=6)
         return {name: float(counts[code] / max(counts[1:].sum(), 1)) for code, name in _NAMES.items() if counts[code]}
 
-
     def depth_um(self, code: int, x_um: NDArray[np.float32], y_um: NDArray[np.float32]) -> NDArray[np.float32]:
         """Distance (n,) in um from places to the edge of region `code` or of the tissue, negative outside."""
+        at = self._at(x_um, y_um)
+        return np.minimum(self.patterns[code][at], self.tissue[at]).astype(np.float32) * np.float32(UNIT_UM)
+
+    def fat_depth_um(self, x_um: NDArray[np.float32], y_um: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Distance (n,) in um from places to the edge of the adipose tissue, far outside where there is none."""
+        if self.fat is None:
+            return np.full(len(x_um), -_REACH_UM, np.float32)
+        return self.fat[self._at(x_um, y_um)].astype(np.float32) * np.float32(UNIT_UM)
+
+    def _at(self, x_um: NDArray[np.float32], y_um: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         row = np.clip((y_um / self.mask_um).astype(np.int64), 0, self.labels.shape[0] - 1)
         column = np.clip((x_um / self.mask_um).astype(np.int64), 0, self.labels.shape[1] - 1)
-        depth = np.minimum(self.patterns[code][row, column], self.tissue[row, column])
-        return depth.astype(np.float32) * np.float32(UNIT_UM)
+        return row, column
 
 
 def region_name(code: int) -> str:
@@ -81,13 +89,22 @@ def plan(
         if isup_grade(*patterns_of(_areas(labels))) == grade and mask.any():
             break
     else:
-        raise ValueError(f"size_px0 {size_px0}: too small for the regions of ISUP grade {grade}; use at least 2048 x 2048")
+        raise ValueError(
+            f"size_px0 {size_px0}: too small for the regions of ISUP grade {grade}; use at least 2048 x 2048"
+        )
     present = [code for code in _NAMES if (labels == code).any()]
     fat = None
     if fatty:
-        fat = _distance((labels == 1) & (_field(key_of(seed, "fat"), 500 / um, shape) > 0), um)
+        fat = _distance((labels == 1) & (_field(key_of(seed, "fat"), 350 / um, shape) > 0.1), um)
     edge = _distance(mask, um)
     return Layout(labels, edge, {c: _distance(labels == c, um) for c in present}, fat, downsample, um)
+
+
+def distance_without_holes(layout: Layout) -> NDArray[np.int16]:
+    """Signed distance (H, W) to the outer edge of the tissue, `UNIT_UM`: positive in its holes as well."""
+    contours, _ = cv2.findContours((layout.labels > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.drawContours(np.zeros_like(layout.labels), contours, -1, 1, -1)
+    return _distance(filled > 0, layout.mask_um)
 
 
 def _areas(labels: NDArray[np.uint8]) -> dict[str, float]:
@@ -96,7 +113,9 @@ def _areas(labels: NDArray[np.uint8]) -> dict[str, float]:
 
 
 def _field(key: int, cell: float, shape: tuple[int, int]) -> NDArray[np.float32]:
-    return smooth(key, max(cell, 2.0), Window(0, 0, -(-shape[1] // 8) * 8, -(-shape[0] // 8) * 8))[: shape[0], : shape[1]]
+    return smooth(key, max(cell, 2.0), Window(0, 0, -(-shape[1] // 8) * 8, -(-shape[0] // 8) * 8))[
+        : shape[0], : shape[1]
+    ]
 
 
 def _distance(mask: NDArray[np.bool_], um: float) -> NDArray[np.int16]:
@@ -128,8 +147,8 @@ def _tissue_mask(
     side = min(height, width)
     score += 0.16 * _field(key, side / 5, shape) + 0.05 * _field(key + 1, side / 14, shape)
     border = np.minimum(np.minimum(x, 1 - x) * width, np.minimum(y, 1 - y) * height)
-    score -= np.maximum(0, 1 - border / max(0.05 * side, 2)) * 3
-    wanted = tissue if tissue is not None else rng.uniform(0.46, 0.6)
+    score -= 0.9 * np.maximum(0, 1 - border / max(0.14 * side, 3)) ** 2 + np.float32(9) * (border < 0.035 * side)
+    wanted = tissue if tissue is not None else rng.uniform(0.46, 0.58)
     cut = np.partition(score.ravel(), int(score.size * (1 - wanted)))[int(score.size * (1 - wanted))]
     mask = _large_parts(score > cut, 0.04)
     _cut_holes(rng, key + 2, mask, um)
@@ -149,7 +168,7 @@ def _cut_holes(rng: np.random.Generator, key: int, mask: NDArray[np.bool_], um: 
     edge = _field(key, max(60 / um, 2), mask.shape)
     count = int(rng.integers(1, 4)) + min(int(mask.sum() * um * um / 8e6), 56)
     for _ in range(count):
-        radius = rng.uniform(60, 130) / um
+        radius = rng.uniform(45, 105) / um
         cx, cy = rng.uniform(0.25, 0.75) * mask.shape[1], rng.uniform(0.25, 0.75) * mask.shape[0]
         r = int(radius * 2) + 2
         ys, xs = slice(max(int(cy) - r, 0), int(cy) + r), slice(max(int(cx) - r, 0), int(cx) + r)
@@ -197,9 +216,7 @@ def _add_tumour(
     _drop_specks(labels, um)
 
 
-def _share(
-    rng: np.random.Generator, key: int, tumour: NDArray[np.bool_], um: float, share: float
-) -> NDArray[np.bool_]:
+def _share(rng: np.random.Generator, key: int, tumour: NDArray[np.bool_], um: float, share: float) -> NDArray[np.bool_]:
     """A contiguous share of the tumour, on one side of a wavy front."""
     y, x = np.indices(tumour.shape, dtype=np.float32)
     angle = rng.uniform(0, 2 * np.pi)

@@ -32,12 +32,12 @@ class NucleusKind:
 
 
 KINDS = (
-    NucleusKind(3.7, 3.15, 0.13, 0.72, 0.30, 0.22, 1),  # 0 tumour: round, vesicular, a nucleolus
+    NucleusKind(3.7, 3.15, 0.13, 0.77, 0.30, 0.22, 1),  # 0 tumour: round, vesicular, a nucleolus
     NucleusKind(4.1, 2.85, 0.11, 0.80, 0.22, 0.24, 0),  # 1 luminal: oval, even chromatin
     NucleusKind(4.2, 1.55, 0.15, 1.02, 0.15, 0.18, 0),  # 2 basal: flat
     NucleusKind(5.0, 1.15, 0.3, 0.78, 0.12, 0.22, 0),  # 3 stroma: spindle
     NucleusKind(2.75, 2.5, 0.08, 1.25, 0.10, 0.30, 0),  # 4 lymphocyte: small, dark
-    NucleusKind(3.8, 2.95, 0.19, 0.88, 0.30, 0.28, 1),  # 5 pleomorphic: of any size, dark
+    NucleusKind(3.8, 2.95, 0.19, 0.80, 0.30, 0.28, 1),  # 5 pleomorphic: of any size, dark
 )
 TUMOUR, LUMINAL, BASAL, SPINDLE, LYMPHOCYTE, PLEOMORPHIC = range(6)
 
@@ -70,7 +70,9 @@ def _one_shape(
     radius = np.sqrt(np.sqrt((a * a) ** 2 + (b * b) ** 2) * np.float32(0.1) + (a * a + b * b) * np.float32(0.9))
     for order in (2, 3):
         phase, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.10 / order)
-        radius = radius * np.float32(1) + np.float32(depth) * np.cos(order * np.arctan2(b, a) + np.float32(phase)) * radius
+        radius = (
+            radius * np.float32(1) + np.float32(depth) * np.cos(order * np.arctan2(b, a) + np.float32(phase)) * radius
+        )
     inside = (1 - radius) * np.float32(min(short, long))  # about um from the membrane
     cover = np.clip(inside * 1.6 + 0.5, 0, 1)
     rim = np.exp(-(((inside - 0.35) / 0.4) ** 2))
@@ -84,7 +86,9 @@ def _one_shape(
         )
     for _ in range(kind.nucleoli if rng.random() < 0.7 else 0):
         cu, cv = rng.uniform(-0.35, 0.35) * long, rng.uniform(-0.35, 0.35) * short
-        chromatin += np.float32(0.55) * np.exp(-((u - np.float32(cu)) ** 2 + (v - np.float32(cv)) ** 2) / np.float32(0.45))
+        chromatin += np.float32(0.55) * np.exp(
+            -((u - np.float32(cu)) ** 2 + (v - np.float32(cv)) ** 2) / np.float32(0.45)
+        )
     return np.clip(body + chromatin + kind.rim * rim, 0.15, 1.9) * cover
 
 
@@ -101,7 +105,12 @@ class Places:
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> "Places":
         return Places(
-            self.x_um[index], self.y_um[index], self.kind[index], self.angle[index], self.priority[index], self.apart_um[index]
+            self.x_um[index],
+            self.y_um[index],
+            self.kind[index],
+            self.angle[index],
+            self.priority[index],
+            self.apart_um[index],
         )
 
 
@@ -161,7 +170,9 @@ def _close_pairs(
     return pairs
 
 
-def stamp(canvas: NDArray[np.uint8], places: Places, picks: NDArray[np.int64], left_um: float, top_um: float, mpp: float) -> None:
+def stamp(
+    canvas: NDArray[np.uint8], places: Places, picks: NDArray[np.int64], left_um: float, top_um: float, mpp: float
+) -> None:
     """Draw nuclei onto haematoxylin amounts, in place; those that do not fit wholly are cut at the edge.
 
     Parameters

@@ -53,8 +53,8 @@ def site_optics(site: int, slide_seed: int) -> Optics:
             quality=int(rng.integers(65, 92)),
         )  # fmt: skip
     jitter = np.random.default_rng([slide_seed & 0xFFFFFFFF, 202])
-    h = look["h"] * jitter.uniform(0.9, 1.1)
-    e = look["e"] * jitter.uniform(0.88, 1.12)
+    h = look["h"] * jitter.uniform(0.85, 1.15)
+    e = look["e"] * jitter.uniform(0.85, 1.17)
     return Optics(
         haematoxylin=_turned(_HAEMATOXYLIN, look["h_hue"] + jitter.uniform(-0.03, 0.03), h),
         eosin=_turned(_EOSIN, look["e_hue"] + jitter.uniform(-0.03, 0.03), e),
@@ -94,7 +94,11 @@ def _sensor_noise() -> NDArray[np.uint8]:
 
 
 def photograph(
-    haematoxylin: NDArray[np.uint8], eosin: NDArray[np.uint8], table: NDArray[np.uint32], blur_px: float, shift: tuple[int, int]
+    haematoxylin: NDArray[np.uint8],
+    eosin: NDArray[np.uint8],
+    table: NDArray[np.uint32],
+    blur_px: float,
+    shift: tuple[int, int],
 ) -> NDArray[np.uint8]:
     """Colours (H, W, 3) of two stain amounts (H, W), with defocus and sensor noise; `shift` moves the noise, 0-511."""
     pair = cv2.merge([haematoxylin, eosin]).view("<u2")[..., 0]

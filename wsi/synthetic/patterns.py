@@ -16,7 +16,9 @@ from wsi.synthetic.noise import Window
 _Box = tuple[slice, slice]
 
 
-def draw_architecture(key: int, window: Window, grid_um: float, layout: Layout, codes: set[int], habit: Habit) -> Fields:
+def draw_architecture(
+    key: int, window: Window, grid_um: float, layout: Layout, codes: set[int], habit: Habit
+) -> Fields:
     """Draw everything that lies in a window; `codes` are the regions that reach into it."""
     drawing = Drawing(key, window, grid_um, layout, habit)
     for code, (outline, _) in _DRAWERS.items():
@@ -58,7 +60,7 @@ def _benign_lumens(drawing: Drawing) -> None:
     """A wide lumen into which the lining is folded."""
     fields, habit = drawing.fields, drawing.habit
     folds = 5.5 * drawing.noise("folds", 13) + 5.0 * drawing.noise("folds wide", 34)
-    lining = 20.5 + 8 * (1 - habit.lumens) + np.maximum(folds, -3)
+    lining = 21.5 + 8 * (1 - habit.lumens) + np.maximum(folds, -3)
     lumen = np.where(fields.kind == 1, fields.depth - lining, np.float32(FAR_UM))
     np.maximum(fields.lumen, lumen, out=fields.lumen)
 
@@ -77,7 +79,7 @@ def _pattern3(drawing: Drawing) -> None:
 def _pattern3_lumens(drawing: Drawing) -> None:
     """One round lumen, one layer of cells around it."""
     fields, habit = drawing.fields, drawing.habit
-    lining = 12.0 + 4 * (1 - habit.lumens) + 1.2 * drawing.noise("lining", 30)
+    lining = 12.6 + 4 * (1 - habit.lumens) + 1.2 * drawing.noise("lining", 30)
     lumen = np.where(fields.kind == 3, fields.depth - lining, np.float32(FAR_UM))
     np.maximum(fields.lumen, lumen, out=fields.lumen)
 
@@ -159,7 +161,7 @@ def _clefts(drawing: Drawing) -> None:
     """Retraction: the epithelium comes off the stroma in places, by a width that varies along its edge."""
     fields = drawing.fields
     where = drawing.noise("clefts", 55) - 1.5 + 1.2 * drawing.habit.clefts + 0.45 * drawing.noise("clefts fine", 12)
-    where += np.float32(0.5) * (fields.kind == 5)
+    where += np.float32(0.9) * (fields.kind == 5)
     width = np.clip(where * 1.6, -4, 2.6)
     cleft = width - np.abs(fields.gland + width + np.float32(0.4))
     np.maximum(fields.gap, cleft, out=fields.gap)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi.synthetic import nuclei, optics
-from wsi.synthetic.architecture import Fields, Habit
+from wsi.synthetic.architecture import Fields, Habit, lattice_objects
+from wsi.synthetic.artefacts import Overlay
 from wsi.synthetic.layout import UNIT_UM, Layout
 from wsi.synthetic.noise import Window, key_of, lattice, smooth
 from wsi.synthetic.patterns import draw_architecture
@@ -44,15 +45,21 @@ class Scene:
     tint: Tint
     look: optics.Optics
     table: NDArray[np.uint32]
+    overlay: Overlay
+    outer: NDArray[np.int16]
 
     @property
     def grid_px(self) -> int:
-        """Level-0 px per cell of the architecture's grid (about 1 um)."""
-        return 4 if self.mpp < 0.36 else 2
+        return grid_px(self.mpp)
 
     @property
     def grid_um(self) -> float:
         return self.grid_px * self.mpp
+
+
+def grid_px(mpp: float) -> int:
+    """Level-0 px per cell of the architecture's grid (about 1 um)."""
+    return 4 if mpp < 0.36 else 2
 
 
 def slide_habit(seed: int) -> Habit:
@@ -64,7 +71,7 @@ def slide_habit(seed: int) -> Habit:
         clefts=rng.uniform(0.2, 0.9),
         vessels=rng.uniform(0.1, 0.6),
         closed=rng.uniform(0.02, 0.2),
-        vacuoles=rng.uniform(0.1, 0.6),
+        vacuoles=rng.uniform(0.2, 0.8),
     )
 
 
@@ -94,7 +101,9 @@ def draw_block(scene: Scene, x_px0: int, y_px0: int, w_px: int, h_px: int) -> ND
     else:
         haematoxylin, eosin = _tissue(scene, core, wide, tissue)
     shift = lattice(key_of(scene.seed, "noise"), Window(core.x, core.y, 2, 1))[0] * 511
-    return optics.photograph(haematoxylin, eosin, scene.table, scene.look.blur_um / scene.mpp, (int(shift[0]), int(shift[1])))
+    blur_px = scene.look.blur_um / scene.mpp
+    rgb = optics.photograph(haematoxylin, eosin, scene.table, blur_px, (int(shift[0]), int(shift[1])))
+    return scene.overlay.over(rgb, _upsampled(scene, scene.outer, core), x_px0, y_px0)
 
 
 def _upsampled(scene: Scene, plan: NDArray[np.int16], window: Window) -> NDArray[np.float32]:
@@ -131,15 +140,21 @@ def _dither_sheet() -> NDArray[np.float32]:
     return np.random.default_rng(909).random((1280, 1280), np.float32)
 
 
-def _tissue(scene: Scene, core: Window, wide: Window, tissue: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _tissue(
+    scene: Scene, core: Window, wide: Window, tissue: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Amounts (h, w) uint8 of haematoxylin and eosin of a block that has tissue."""
     layout, g = scene.layout, scene.grid_px
     codes = {c for c, plan in layout.patterns.items() if _upsampled(scene, plan, wide).max() > -120}
     fields = draw_architecture(scene.seed, wide, scene.grid_um, layout, codes, scene.habit)
+    if layout.fat is not None:
+        _fill_with_fat(scene, wide, fields, _upsampled(scene, layout.fat, wide))
     flow = _fibre_flow(scene, wide, fields.gland)
     places = _nuclei(scene, wide, fields, tissue, flow)
     cells = _cells(wide, scene.grid_um, fields, places)
-    infiltrated = np.clip(_upsampled(scene, layout.patterns[5], wide) / 40, 0, 1) if 5 in codes else np.zeros_like(tissue)
+    infiltrated = (
+        np.clip(_upsampled(scene, layout.patterns[5], wide) / 40, 0, 1) if 5 in codes else np.zeros_like(tissue)
+    )
     trim = _MARGIN - _RIM
     inner = (slice(trim, wide.h - trim), slice(trim, wide.w - trim))
     rim = Window(core.x - _RIM, core.y - _RIM, core.w + 2 * _RIM, core.h + 2 * _RIM)
@@ -154,13 +169,35 @@ def _tissue(scene: Scene, core: Window, wide: Window, tissue: NDArray[np.float32
     return np.ascontiguousarray(haematoxylin[cut]), np.ascontiguousarray(eosin[cut])
 
 
+def _fill_with_fat(scene: Scene, window: Window, fields: Fields, fat: NDArray[np.float32]) -> None:
+    """Adipocytes, in place: large empty cells with thin walls."""
+    if fat.max() <= 0:
+        return
+    found = lattice_objects(key_of(scene.seed, "adipocytes"), 62, window, scene.grid_um, 0, 0.38)
+    row = (found.y_um / np.float32(scene.grid_um)).astype(np.intp) - window.y
+    column = (found.x_um / np.float32(scene.grid_um)).astype(np.intp) - window.x
+    seeds = np.ones((window.h, window.w), np.uint8)
+    seeds[np.clip(row, 0, window.h - 1), np.clip(column, 0, window.w - 1)] = 0
+    _, label = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    hollow = np.ones((window.h, window.w), np.uint8)
+    hollow[:, 1:] &= label[:, 1:] == label[:, :-1]
+    hollow[1:] &= label[1:] == label[:-1]
+    from_wall = cv2.distanceTransform(hollow, cv2.DIST_L2, 5) * np.float32(scene.grid_um) - np.float32(1.6)
+    empty = np.minimum(np.minimum(fat, cv2.GaussianBlur(from_wall, (0, 0), 1.5)), -fields.gland - 3)
+    np.maximum(fields.gap, empty, out=fields.gap)
+
+
 def _fibre_flow(scene: Scene, window: Window, gland: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Bent coordinates (um) along and across the fibres of the stroma; near a gland they follow its outline."""
     key, g = key_of(scene.seed, "flow"), scene.grid_um
     turn = float(lattice(key, Window(0, 0, 1, 1))[0, 0]) * np.pi
     x = ((np.arange(window.w, dtype=np.float32) + window.x + 0.5) * np.float32(g))[None, :]
     y = ((np.arange(window.h, dtype=np.float32) + window.y + 0.5) * np.float32(g))[:, None]
-    bend = 45 * smooth(key + 1, 260 / g, window) + 9 * smooth(key + 2, 60 / g, window) + 1.6 * smooth(key + 4, 14 / g, window)
+    bend = (
+        45 * smooth(key + 1, 260 / g, window)
+        + 9 * smooth(key + 2, 60 / g, window)
+        + 1.6 * smooth(key + 4, 14 / g, window)
+    )
     sway = 45 * smooth(key + 3, 240 / g, window)
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
     around = np.float32(0.75) * np.exp(np.minimum(gland, 0) * np.float32(1 / 14))
@@ -223,7 +260,9 @@ def _grain_sheet() -> NDArray[np.float32]:
 
 
 def _wrapped(sheet: NDArray[np.float32], x: int, y: int, width: int, height: int) -> NDArray[np.float32]:
-    return np.take(np.take(sheet, np.arange(y, y + height) % _SHEET_PX, axis=0), np.arange(x, x + width) % _SHEET_PX, axis=1)
+    return np.take(
+        np.take(sheet, np.arange(y, y + height) % _SHEET_PX, axis=0), np.arange(x, x + width) % _SHEET_PX, axis=1
+    )
 
 
 def _twice(field: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -249,11 +288,13 @@ def _ground(
     fibres = (fibres - 128) * np.float32(1 / 42)
     grain = _wrapped(_grain_sheet(), window.x * 2, window.y * 2, window.w * 2, window.h * 2)
     loose = _twice(smooth(key + 1, 180 / scene.grid_um, window))
-    strong = _twice(1 + 0.13 * smooth(key + 2, 330 / scene.grid_um, window))
-    blue = _twice(1 + 0.16 * smooth(key + 3, 300 / scene.grid_um, window))
-    slack = 0.7 * loose + np.float32(tint.loose) + np.float32(0.5) * infiltrated
+    strong = _twice(1 + 0.18 * smooth(key + 2, 330 / scene.grid_um, window))
+    blue = _twice(1 + 0.22 * smooth(key + 3, 300 / scene.grid_um, window))
+    slack = 0.7 * loose + np.float32(tint.loose) + np.float32(0.75) * infiltrated
     slits = np.clip((slack - fibres - 0.25 * grain) * 1.1, 0, 1)
-    stroma_e = np.float32(tint.stroma_e) * (1 + np.float32(tint.fibres) * fibres + 0.1 * grain - 0.1 * loose) * (1 - slits)
+    stroma_e = (
+        np.float32(tint.stroma_e) * (1 + np.float32(tint.fibres) * fibres + 0.1 * grain - 0.1 * loose) * (1 - slits)
+    )
     stroma_h = np.float32(tint.stroma_h) * (1 + 0.3 * fibres) * (1 - slits)
     apical = np.clip(_twice(fields.lumen) * 0.12 + 1.3, 0, 1)
     cell_e = np.float32(tint.cytoplasm_e) * (1 + 0.13 * grain + 0.16 * tints - 0.25 * walls - 0.15 * apical)
@@ -262,8 +303,8 @@ def _ground(
         apart = np.clip(_twice(smooth(key + 4, 110 / scene.grid_um, window)) + np.float32(tint.apart), 0, 1)
         torn = np.clip(0.6 + 1.1 * _twice(smooth(key + 5, 9 / scene.grid_um, window)), 0, 1)
         empty = np.maximum(empty, np.clip(1.8 * walls * apart * torn * sheet * gland, 0, 1))
-        cell_h = cell_h * (1 - np.float32(0.35) * sheet)
-        cell_e = cell_e * (1 - np.float32(0.12) * sheet)
+        cell_h = cell_h * (1 - np.float32(0.22) * sheet)
+        cell_e = cell_e * (1 - np.float32(0.05) * sheet)
     fill = _twice(fields.secretion) * (0.5 + 0.12 * grain)
     full = (1 - empty) * inside
     eosin = full * (stroma_e + gland * (cell_e - stroma_e)) * strong + empty * inside * fill
@@ -328,9 +369,18 @@ def _lining(
     angle = np.where(in_row, np.arctan2(steep_y, steep_x) + (spots.draw - 0.5) * 0.6, spots.draw * np.float32(np.pi))
     looks = [np.int8(nuclei.LUMINAL), np.int8(nuclei.PLEOMORPHIC)]
     look = np.select([kind == 1, kind == 5], looks, np.int8(nuclei.TUMOUR))
-    apart = np.where(kind == 1, np.float32(6.6), np.where(in_row, np.float32(6.9), np.where(kind == 5, np.float32(7.9), np.float32(7.3))))
+    apart = np.where(
+        kind == 1,
+        np.float32(6.6),
+        np.where(in_row, np.float32(6.9), np.where(kind == 5, np.float32(7.9), np.float32(7.3))),
+    )
     return nuclei.Places(
-        spots.x_um - steep_x * scale, spots.y_um - steep_y * scale, look, angle.astype(np.float32), spots.priority, apart
+        spots.x_um - steep_x * scale,
+        spots.y_um - steep_y * scale,
+        look,
+        angle.astype(np.float32),
+        spots.priority,
+        apart,
     ).take(keep)
 
 
@@ -346,7 +396,12 @@ def _basal(
     angle = np.arctan2(steep_x, -steep_y)
     apart = np.full_like(off, 9.0)
     return nuclei.Places(
-        spots.x_um - steep_x * scale, spots.y_um - steep_y * scale, np.full(len(off), nuclei.BASAL, np.int8), angle, spots.priority, apart
+        spots.x_um - steep_x * scale,
+        spots.y_um - steep_y * scale,
+        np.full(len(off), nuclei.BASAL, np.int8),
+        angle,
+        spots.priority,
+        apart,
     ).take(keep)
 
 
@@ -360,7 +415,7 @@ def _stromal(
     drift = smooth(key + 10, 60 / scene.grid_um, window)[spots.at]
     round_cell = drift > 2.4 - 3 * scene.tint.lymphocytes
     keep = (spots.draw < np.where(round_cell, 0.7, crowd)) & (tissue[spots.at] > 2)
-    keep &= (np.maximum(fields.gland, fields.gap)[spots.at] < -2.5)
+    keep &= np.maximum(fields.gland, fields.gap)[spots.at] < -2.5
     across = flow[1]
     rise_y, rise_x = np.gradient(across)
     angle = np.arctan2(rise_x[spots.at], -rise_y[spots.at]) + (spots.priority - 0.5) * 0.5

@@ -101,7 +101,12 @@ def reduced(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def write_svs(
-    path: Path, name: str, size_px0: tuple[int, int], mpp: float, jpeg: Jpeg, draw: Callable[[int, int, int, int], NDArray[np.uint8]]
+    path: Path,
+    name: str,
+    size_px0: tuple[int, int],
+    mpp: float,
+    jpeg: Jpeg,
+    draw: Callable[[int, int, int, int], NDArray[np.uint8]],
 ) -> None:
     """Write levels 1, 4 and 16 and a thumbnail.
 
@@ -121,15 +126,30 @@ def write_svs(
         coarse = _Level(sizes[2], jpeg, two, None)
         middle = _Level(sizes[1], jpeg, one, coarse)
         with tifffile.TiffWriter(path, bigtiff=size_px0[0] * size_px0[1] > 2**31) as tiff:
-            tiff.write(_level0_tiles(size_px0, jpeg, draw, middle), shape=_shape(size_px0), description=description(size_px0), **tiled)
+            tiff.write(
+                _level0_tiles(size_px0, jpeg, draw, middle),
+                shape=_shape(size_px0),
+                description=description(size_px0),
+                **tiled,
+            )
             middle.finish()
             coarse.finish()
             thumbnail = _thumbnail(coarse.small)
             size = (thumbnail.shape[1], thumbnail.shape[0])
-            tiff.write(thumbnail, description=description(size), rowsperstrip=16, compressionargs={"level": jpeg.quality}, **options)
+            tiff.write(
+                thumbnail,
+                description=description(size),
+                rowsperstrip=16,
+                compressionargs={"level": jpeg.quality},
+                **options,
+            )
             for level in (middle, coarse):
                 tiff.write(
-                    level.tiles(), shape=_shape(level.size_px), description=description(level.size_px), subfiletype=0, **tiled
+                    level.tiles(),
+                    shape=_shape(level.size_px),
+                    description=description(level.size_px),
+                    subfiletype=0,
+                    **tiled,
                 )
 
 
