@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workflows.options import Device, MaxBad, ReaderName, SlideMpp, Slides, Weights, Workers
+from workflows.options import MAX_BAD, Device, MaxBad, ReaderName, SlideMpp, Slides, Weights, Workers
 
 if TYPE_CHECKING:
     from mil.model_folder import GradingModel
@@ -36,7 +36,7 @@ def command(
     workers: Workers = 0,
     device: Device = "auto",
     reader: ReaderName = None,
-    max_bad: MaxBad = 0.2,
+    max_bad: MaxBad = MAX_BAD,
 ) -> None:
     """Slides to grades, heatmaps, a worklist and a report: extracts what is missing, then predicts.
 
@@ -78,7 +78,7 @@ class GradeConfig:
     workers: int = 0
     device: str = "auto"
     reader: str | None = None
-    max_bad: float = 0.2
+    max_bad: float = MAX_BAD
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from wsi.errors import UsageError
 from wsi.store import FeatureStore
 
 FINDING_SHARE = 0.5
-"""A tile is a finding when at least this share of it lies in a drawn finding; tiles with less, but some, are left out."""
+"""A tile is a finding when at least this share of it lies in one; tiles with less, but some, are left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+MAX_BAD = 0.2
+"""Share of a slide that may be unreadable before it is quarantined, unless the user says otherwise."""
+
 Slides = Annotated[
     list[str],
     typer.Argument(

@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mil.encoders import Encoder, load_encoder
+from workflows.options import MAX_BAD
 from workflows.sources import SlideSource
 from wsi.errors import NoTissueError, RecipeMismatchError, TooManyBadTilesError, UnreadableSlideError, WsiError
 from wsi.files import write_json
-from wsi.overview import OVERVIEW_MPP, read_overview
+from wsi.glass import check_brightfield
+from wsi.overview import OVERVIEW_MPP, check_readable, read_overview
+from wsi.qc import find_tissue_with_qc
 from wsi.slide import Slide, hash_files, slide_files
 from wsi.store import CHUNK_TILES, FeatureStore, store_path, verify_folder
 from wsi.store_writer import (
@@ -38,12 +41,11 @@ from wsi.store_writer import (
     slide_lock,
 )
 from wsi.tiles import BadTile, TileReader, TileSpec, tile_grid
-from wsi.tissue import check_brightfield, find_tissue
+from wsi.tissue import TISSUE_METHOD
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-TISSUE_METHOD = "classical-1"
 OPEN_SLIDES_A_THREAD = 2
 READ_BATCH = 64
 
@@ -77,7 +79,7 @@ class ExtractConfig:
     tiles: TileSpec = field(default_factory=TileSpec)
     device: str = "auto"
     reader: str | None = None
-    max_bad: float = 0.2
+    max_bad: float = MAX_BAD
     chunk_tiles: int = CHUNK_TILES
     workers: int = 0
 
@@ -380,7 +382,8 @@ def plan_slide(source: SlideSource, config: ExtractConfig) -> Plan:
 def _lay_grid(slide: Slide, config: ExtractConfig) -> FeatureStore:
     overview = read_overview(slide)
     check_brightfield(overview)
-    tissue = find_tissue(overview)
+    check_readable(overview, config.max_bad)
+    tissue, quality = find_tissue_with_qc(slide, overview)
     grid = tile_grid(slide.info, tissue, config.tiles)
     if not len(grid):
         area_mm2 = tissue.area_um2 / 1e6
@@ -389,7 +392,7 @@ def _lay_grid(slide: Slide, config: ExtractConfig) -> FeatureStore:
             f"{slide.info.slide_id}: {found}, and no tile of {config.tiles.tile_px} px at {config.tiles.mpp:g} um/px "
             f"that is at least {config.tiles.min_tissue:.0%} tissue"
         )
-    return publish_grid(config.store, slide.info, tissue, grid, config.recipe)
+    return publish_grid(config.store, slide.info, tissue, grid, config.recipe, quality.to_dict())
 
 
 def _still_fits(store: FeatureStore, slide: Slide, config: ExtractConfig) -> bool:

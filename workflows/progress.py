@@ -80,8 +80,8 @@ class Progress(Listener):
 
 
 def quarantine_line(failure: Failure) -> str:
-    """One line for a quarantined slide."""
-    return f"  quarantined {failure.slide_id}: {failure.message} [{failure.error_class}]"
+    """One line for a quarantined slide; the summary at the end has the message and the remedy."""
+    return f"  quarantined {failure.slide_id} [{failure.error_class}]"
 
 
 def clock(seconds: float) -> str:

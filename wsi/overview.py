@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsi.errors import TileReadError
+from wsi.errors import TileReadError, TooManyBadTilesError
 from wsi.resample import read_scaled
 from wsi.slide import Slide
 
@@ -94,6 +94,19 @@ def read_overview(slide: Slide, *, mpp: float = OVERVIEW_MPP) -> Overview:
             break
     downsample = (w / size_px[0], h / size_px[1])
     return Overview(slide.info.slide_id, pixels, readable, downsample, (x, y), (mpp_x, mpp_y))
+
+
+def check_readable(overview: Overview, max_share: float) -> None:
+    """Refuse a slide of which more than a share cannot be decoded: what is left does not stand for it.
+
+    Raises
+    ------
+    TooManyBadTilesError
+    """
+    if overview.unreadable_share > max_share:
+        raise TooManyBadTilesError(
+            f"{overview.unreadable_share:.0%} of the slide cannot be read, at most {max_share:.0%} is borne"
+        )
 
 
 def _levels(slide: Slide, downsample: float) -> list[int]:

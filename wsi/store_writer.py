@@ -76,9 +76,16 @@ def _same_file(descriptor: int, path: Path) -> bool:
 
 
 def publish_grid(
-    root: Path, info: SlideInfo, tissue: TissueMask, grid: TileGrid, recipe: Mapping[str, Any]
+    root: Path,
+    info: SlideInfo,
+    tissue: TissueMask,
+    grid: TileGrid,
+    recipe: Mapping[str, Any],
+    qc: Mapping[str, Any] | None = None,
 ) -> FeatureStore:
     """Write the grid of a slide and rename it into place. Call under `slide_lock`.
+
+    `qc` is kept for the report and takes no part in identity.
 
     Where a store of the same slide lies already (its grid is damaged, or it holds nothing but a grid), it gives way;
     its features are kept.
@@ -105,6 +112,7 @@ def publish_grid(
             "downsample": list(tissue.downsample),
             "origin_px0": list(tissue.origin_px0),
         },
+        "qc": dict(qc or {}),
     }
     zarr.create_group(stage, attributes={"histograde": json.loads(json.dumps(meta))})
     write_array(stage, "coords", grid.coords)

@@ -8,12 +8,15 @@ from shapely import affinity
 from shapely.geometry import Polygon
 
 from wsi.artefacts import find_ink, morph
-from wsi.glass import check_brightfield, empty_glass, optical_density
+from wsi.glass import check_brightfield, empty_glass, mean, optical_density, spread
 from wsi.outline import mask_polygons
 from wsi.overview import OVERVIEW_MPP, Overview, read_overview
 from wsi.slide import Slide
 
 TISSUE_MPP = OVERVIEW_MPP
+
+TISSUE_METHOD = "optical-density-1"
+"""Names the method in every store's recipe; raise the number when masks change, so that stores are not mixed."""
 
 SMALLEST_PIECE_UM2 = 12_544.0
 """Smaller pieces are dropped: not one default tile (224 px at 0.5 um/px) fits in; dust and debris are this small."""
@@ -143,11 +146,11 @@ def tissue_of_density(overview: Overview, density: np.ndarray, ink: np.ndarray) 
     """`find_tissue` where the optical density (H, W, 3) and the ink (H, W) bool are known already."""
     area_um2 = overview.px_um[0] * overview.px_um[1]
     side_um = overview.side_um
-    spread = _spread(density, ink | ~overview.readable)
+    colour = _colour(density, ink | ~overview.readable)
     glass = empty_glass(density)
-    mask = _coloured(spread, glass, side_um)
-    mask |= _fat(spread, glass, mask, side_um)
-    mask = _trimmed(mask, spread)
+    mask = _coloured(colour, glass, side_um)
+    mask |= _fat(colour, glass, mask, side_um)
+    mask = _trimmed(mask, colour)
     mask = ~_without_small(~mask, SMALLEST_HOLE_UM2 / area_um2) & overview.readable
     # The coloured fringe of a glass edge is long and thin; a thin strand of tissue hangs on something thicker.
     mask = _holding(mask, morph(mask, cv2.MORPH_OPEN, 1))
@@ -155,15 +158,15 @@ def tissue_of_density(overview: Overview, density: np.ndarray, ink: np.ndarray) 
     return TissueMask(mask, overview.downsample, overview.origin_px0, overview.mpp)
 
 
-def _spread(density: np.ndarray, off: np.ndarray) -> np.ndarray:
+def _colour(density: np.ndarray, off: np.ndarray) -> np.ndarray:
     """How much the densities of the channels differ (H, W) float32; 0 where they are grey, and where `off`."""
-    spread = np.ptp(density, axis=2)
-    return np.where(off | (spread < GREYNESS * density.mean(axis=2)), np.float32(0), spread)
+    colour = spread(density)
+    return np.where(off | (colour < GREYNESS * mean(density)), np.float32(0), colour)
 
 
-def _coloured(spread: np.ndarray, glass: np.ndarray, side_um: float) -> np.ndarray:
+def _coloured(colour: np.ndarray, glass: np.ndarray, side_um: float) -> np.ndarray:
     """Pixels (H, W) bool whose colour stands out of the glass's noise, where some of the piece does so clearly."""
-    smooth = cv2.GaussianBlur(spread, (0, 0), SMOOTHING_UM / side_um)
+    smooth = cv2.GaussianBlur(colour, (0, 0), SMOOTHING_UM / side_um)
     weak = _threshold(smooth[glass])
     return _holding(smooth > weak, smooth > 2 * weak)
 
@@ -175,14 +178,14 @@ def _threshold(glass: np.ndarray) -> float:
     return float(np.clip(6 * np.median(glass), *LOWEST_COLOUR))
 
 
-def _fat(spread: np.ndarray, glass: np.ndarray, coloured: np.ndarray, side_um: float) -> np.ndarray:
+def _fat(colour: np.ndarray, glass: np.ndarray, coloured: np.ndarray, side_um: float) -> np.ndarray:
     """Fat cells between thin walls (H, W) bool.
 
     Walls are a fraction of a pixel wide and pale, so they are sought before smoothing, as chains of pixels. A closing
     joins them; what it makes of a single strand is too narrow for the opening that follows. Solid tissue takes part
     beside fat only, else the closing would bridge its clefts.
     """
-    thin = spread > 1.2 * _threshold(spread[glass])
+    thin = colour > 1.2 * _threshold(colour[glass])
     solid = morph(coloured, cv2.MORPH_OPEN, round(WALL_UM / side_um))
     walls = _without_small(thin & ~morph(solid, cv2.MORPH_DILATE, 1), WALL_UM * 2 / side_um, connectivity=8)
     reach = round(FAT_CELL_UM / 2 / side_um)
@@ -191,15 +194,15 @@ def _fat(spread: np.ndarray, glass: np.ndarray, coloured: np.ndarray, side_um: f
     return morph(cells | coloured, cv2.MORPH_CLOSE, reach) & morph(cells, cv2.MORPH_DILATE, reach)
 
 
-def _trimmed(mask: np.ndarray, spread: np.ndarray) -> np.ndarray:
+def _trimmed(mask: np.ndarray, colour: np.ndarray) -> np.ndarray:
     """Without the pixels at the rim that have less than half the colour of the tissue inside of them.
 
     Smoothing and a low threshold push the outline outwards by about a pixel, which for a small piece is much.
     """
     core = morph(mask, cv2.MORPH_ERODE, 2).astype(np.float32)
     share = cv2.blur(core, (7, 7))
-    inside = cv2.blur(core * spread, (7, 7)) / np.maximum(share, 1e-6)
-    pale = (core == 0) & (share > 0.05) & (cv2.GaussianBlur(spread, (0, 0), 0.5) < 0.5 * inside)
+    inside = cv2.blur(core * colour, (7, 7)) / np.maximum(share, 1e-6)
+    pale = (core == 0) & (share > 0.05) & (cv2.GaussianBlur(colour, (0, 0), 0.5) < 0.5 * inside)
     return mask & ~pale
 
 

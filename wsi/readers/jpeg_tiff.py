@@ -1,8 +1,8 @@
 """The fast path: TIFF slides with JPEG or JPEG 2000 tiles, decoded at reduced scale where that suffices.
 
-tifffile parses the structure, bytes are read by position, libjpeg-turbo (simplejpeg) or OpenJPEG (Pillow) decode
-without the GIL. A JPEG tile can be decoded at 1/2, 1/4 or 1/8 in the DCT domain, a low-pass at a fraction of the cost;
-JPEG 2000 drops resolution levels. What this reader does not know it declines, and the next one takes the slide.
+tifffile parses the structure, bytes are read by position, libjpeg-turbo (simplejpeg) or OpenJPEG (imagecodecs)
+decode without the GIL. A JPEG tile can be decoded at 1/2, 1/4 or 1/8 in the DCT domain, a low-pass at little cost.
+What this reader does not know it declines, and the next one takes the slide.
 """
 
 import os
@@ -44,7 +44,7 @@ class JpegTiffReader:
         try:
             self.levels = stored_levels(self._tiff)
             self.info: SlideInfo = describe(self._tiff, self.levels)
-            self._reductions = tuple(reductions_of(level, self._first_tile(level)) for level in self.levels)
+            self._reductions = tuple(reductions_of(level) for level in self.levels)
         except UnreadableSlideError:
             self._tiff.close()
             raise
@@ -154,10 +154,6 @@ class JpegTiffReader:
             return int(self._tiff.filehandle.fileno())
         except ValueError as error:
             raise TileReadError("the slide is closed") from error
-
-    def _first_tile(self, stored: StoredLevel) -> bytes | None:
-        present = np.flatnonzero(stored.counts > 0)
-        return self._read_tiles(stored, [int(present[0])])[0] if len(present) else None
 
     def close(self) -> None:
         with self._lock:

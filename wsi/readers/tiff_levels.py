@@ -1,5 +1,6 @@
 """The structure of a tiled TIFF slide: which pages are levels, where tiles lie, and what the file says of scale."""
 
+import logging
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ JPEG, APERIO_JP2K_YCBCR, APERIO_JP2K_RGB = 7, 33003, 33005
 PHOTOMETRIC_RGB, PHOTOMETRIC_YCBCR = 2, 6
 MAX_TILE_PX = 4096
 """Larger stored tiles are declined: they are no tiles for random access, and a header may lie."""
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+"""tifffile logs what it finds odd; what matters of it is raised here, so nothing of it goes to the terminal unasked."""
 
 UM_PER_UNIT = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}

@@ -1,14 +1,17 @@
-"""Stored tiles to pixels: JPEG with the DCT scaled, JPEG 2000 with resolution levels left out."""
+"""Stored tiles to pixels: JPEG with the DCT scaled, JPEG 2000 whole.
 
-import io
+JPEG 2000 could leave resolution levels out as well, but its low band is no area mean: it sits half a pixel off and is
+sharper (26 to 35 dB against the area mean on real slides, where the scaled DCT reaches over 50), so it is not used.
+"""
+
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import imagecodecs
 import numpy as np
 import simplejpeg
-from PIL import Image
 
 if TYPE_CHECKING:
     from wsi.readers.tiff_levels import StoredLevel
@@ -47,10 +50,10 @@ def decode_tile(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
         raise CodecError("is missing (no bytes)")
     w, h = level.tile_px[0] // reduce, level.tile_px[1] // reduce
     try:
-        pixels = _decode_jpeg(level, data, reduce) if level.codec == "jpeg" else _decode_jp2k(level, data, reduce)
+        pixels = _decode_jpeg(level, data, reduce) if level.codec == "jpeg" else _decode_jp2k(level, data)
     except CodecError:
         raise
-    except Exception as error:  # simplejpeg and Pillow each raise several kinds, all of them about the data
+    except Exception as error:  # simplejpeg and imagecodecs each raise several kinds, all of them about the data
         raise CodecError(f"cannot be decoded ({error})") from error
     if pixels.shape != (h, w, 3) or pixels.dtype != np.uint8:
         raise CodecError(f"is {pixels.shape} {pixels.dtype}, expected ({h}, {w}, 3) uint8")
@@ -71,72 +74,49 @@ def _decode_jpeg(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
     )
 
 
-def _decode_jp2k(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
+def _decode_jp2k(level: "StoredLevel", data: bytes) -> np.ndarray:
     head = jp2k_header(data)
     if (head.width, head.height) != level.tile_px:
         raise CodecError(f"is {head.width} x {head.height} px, expected {level.tile_px[0]} x {level.tile_px[1]}")
-    if reduce == 1:
-        pixels = imagecodecs.jpeg2k_decode(data)
-    else:
-        picture = Image.open(io.BytesIO(data), formats=["JPEG2000"])
-        picture.reduce = reduce.bit_length() - 1  # type: ignore[method-assign, assignment]
-        pixels = np.asarray(picture)
-    # Both libraries convert where the chroma is subsampled, and take three full components for RGB.
+    pixels = imagecodecs.jpeg2k_decode(data)
+    # The library converts where the chroma is subsampled, and takes three full components for RGB.
     return ycbcr_to_rgb(pixels) if level.codec == "jp2k-ycbcr" and not head.subsampled else pixels
 
 
 def ycbcr_to_rgb(pixels: np.ndarray) -> np.ndarray:
     """Full-range BT.601 (JFIF) YCbCr to RGB, (H, W, 3) uint8."""
-    import cv2
-
     return cv2.cvtColor(np.ascontiguousarray(pixels[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
 
 
 @dataclass(frozen=True, slots=True)
 class Jp2kHeader:
-    """Size in pixels, whether any component is subsampled, and by how many halvings the image can be reduced."""
+    """Size in pixels, and whether any component is subsampled."""
 
     width: int
     height: int
     subsampled: bool
-    decompositions: int
 
 
 def jp2k_header(data: bytes) -> Jp2kHeader:
-    """Read SIZ and COD of a JPEG 2000 codestream (ISO/IEC 15444-1, annex A).
+    """Read the SIZ segment of a JPEG 2000 codestream (ISO/IEC 15444-1, annex A.5.1).
 
     Raises
     ------
     CodecError
         If it is not a codestream of three components.
     """
-    if data[:4] != b"\xff\x4f\xff\x51":
+    if data[:4] != b"\xff\x4f\xff\x51" or len(data) < 51:
         raise CodecError("is not a JPEG 2000 codestream")
-    try:
-        x1, y1, x0, y0 = struct.unpack(">4I", data[8:24])
-        if struct.unpack(">H", data[40:42])[0] != 3:
-            raise CodecError("has not three components")
-        subsampled = any(data[at] != 1 for part in range(3) for at in (43 + 3 * part, 44 + 3 * part))
-        at = 4 + struct.unpack(">H", data[4:6])[0]
-        while data[at : at + 2] != b"\xff\x52":
-            if data[at] != 0xFF or data[at + 1] == 0x90:
-                raise CodecError("has no coding style (COD) in its header")
-            at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
-        return Jp2kHeader(x1 - x0, y1 - y0, subsampled, data[at + 9])
-    except (struct.error, IndexError) as error:
-        raise CodecError("ends inside its header") from error
+    x1, y1, x0, y0 = struct.unpack(">4I", data[8:24])
+    if struct.unpack(">H", data[40:42])[0] != 3:
+        raise CodecError("has not three components")
+    subsampled = any(data[at] != 1 for part in range(3) for at in (43 + 3 * part, 44 + 3 * part))
+    return Jp2kHeader(x1 - x0, y1 - y0, subsampled)
 
 
-def reductions_of(level: "StoredLevel", tile: bytes | None) -> tuple[int, ...]:
-    """By how much the tiles of a level can be reduced, judged by one of them."""
-    if level.codec == "jpeg":
-        possible = JPEG_REDUCTIONS
-    else:
-        try:
-            decompositions = jp2k_header(tile).decompositions if tile else 0
-        except CodecError:
-            decompositions = 0
-        possible = tuple(1 << k for k in range(min(decompositions, 5) + 1))
+def reductions_of(level: "StoredLevel") -> tuple[int, ...]:
+    """By how much the tiles of a level can be reduced while they are decoded, ascending from 1."""
+    possible = JPEG_REDUCTIONS if level.codec == "jpeg" else (1,)
     return tuple(factor for factor in possible if all(side % factor == 0 for side in level.tile_px))
 
 
