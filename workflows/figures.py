@@ -121,9 +121,9 @@ def spread(
     -------
     ndarray (k, 2) float64
     """
-    outward = points - points.mean(axis=0)
     turn = np.arange(len(points)) * 2.4
-    outward = np.where(np.hypot(*outward.T)[:, None] > 1e-9, outward, np.stack([np.cos(turn), np.sin(turn)], axis=1))
+    aside = 1e-3 * gap * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    outward = points - points.mean(axis=0) + aside
     placed = points + clearance * outward / np.hypot(*outward.T)[:, None]
     for _ in range(rounds):
         push = np.zeros_like(placed)

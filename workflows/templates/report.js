@@ -2,21 +2,23 @@
 (() => {
   "use strict";
   const all = (selector) => [...document.querySelectorAll(selector)];
+  const plain = (text) => text.toLowerCase().replace(/\s+/g, " ").trim();
   all(".tools").forEach((tools) => { tools.hidden = false; });
 
   const table = document.getElementById("slides");
   if (table) {
     const body = table.tBodies[0];
     const rows = [...body.rows];
-    const text = new Map(rows.map((row) => [row, `${row.dataset.slide} ${row.dataset.patient} ${row.innerText}`.toLowerCase()]));
+    const words = (row) => [row.dataset.slide, row.dataset.patient, ...[".grade", ".reason"].map((cell) => row.querySelector(cell).textContent)];
+    const text = new Map(rows.map((row) => [row, plain(words(row).join(" "))]));
     const find = document.getElementById("find");
     const chips = all(".chip");
     const show = () => {
-      const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const wanted = plain(find.value);
       const chosen = chips.filter((chip) => chip.getAttribute("aria-pressed") === "true").map((chip) => chip.dataset.class);
       let left = 0;
       for (const row of rows) {
-        const fits = words.every((word) => text.get(row).includes(word)) && (!chosen.length || chosen.includes(row.dataset.class));
+        const fits = text.get(row).includes(wanted) && (!chosen.length || chosen.includes(row.dataset.class));
         row.hidden = !fits;
         left += fits;
       }

@@ -1,0 +1,86 @@
+"""The tables of a run, read back, and against the csv module and pyarrow."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from workflows.gradings import (
+    Quarantined,
+    class_labels,
+    load_model,
+    load_predictions,
+    load_quarantine,
+    save_model,
+    save_predictions,
+    save_quarantine,
+)
+from workflows.results import GradedSlide
+from wsi.errors import MissingMppError, UsageError
+
+
+def test_predictions_have_the_columns_that_were_promised(tmp_path: Path, graded: GradedSlide) -> None:
+    save_predictions(tmp_path, [graded.grading])
+    with (tmp_path / "predictions.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert list(rows[0]) == [
+        "slide_id", "patient_id", "grade", "p_0", "p_1", "p_2", "p_3", "p_4", "p_5", "calibrated", "tiles", "bad_tiles",
+        "tissue_mm2", "model_id", "seconds",
+    ]  # fmt: skip
+    assert rows[0]["grade"] == "3"
+    assert rows[0]["calibrated"] == "yes"
+    assert float(rows[0]["p_3"]) == 0.8
+
+
+def test_parquet_says_the_same(tmp_path: Path, graded: GradedSlide) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    save_predictions(tmp_path, [graded.grading])
+    table = parquet.read_table(tmp_path / "predictions.parquet").to_pylist()
+    with (tmp_path / "predictions.csv").open(newline="") as handle:
+        assert [{name: str(value) for name, value in row.items()} for row in table] == list(csv.DictReader(handle))
+
+
+def test_predictions_come_back(tmp_path: Path, graded: GradedSlide) -> None:
+    odd = replace(graded.grading, slide_id='with, comma and "quotes"', patient_id="é\nnew line", calibrated=False)
+    other = replace(odd, slide_id="b", task="class", classes=("a", "b"), probabilities=(0.25, 0.75), predicted="b")
+    for gradings in ([graded.grading, odd], [other], []):
+        save_predictions(tmp_path, gradings)
+        assert list(load_predictions(tmp_path)) == gradings
+
+
+def test_quarantine_comes_back(tmp_path: Path) -> None:
+    listed = [Quarantined.of("a,b", "open", MissingMppError("no mpp; use --slide-mpp"))]
+    assert (listed[0].error_class, listed[0].stage) == ("missing_mpp", "open")
+    assert "--slide-mpp" in listed[0].remedy
+    for lines in (listed, []):
+        save_quarantine(tmp_path, lines)
+        assert list(load_quarantine(tmp_path)) == lines
+
+
+def test_the_model_comes_back_in_order(tmp_path: Path, model) -> None:
+    save_model(tmp_path, model)
+    assert load_model(tmp_path) == model
+    assert list(load_model(tmp_path).cohort) == ["slides", "patients", "sites"]
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "quarantine.csv", "model.json"])
+def test_damage_is_one_line(tmp_path: Path, name: str) -> None:
+    load = {"predictions.csv": load_predictions, "quarantine.csv": load_quarantine, "model.json": load_model}[name]
+    with pytest.raises(UsageError, match=f"{name} is missing"):
+        load(tmp_path)
+    (tmp_path / name).write_bytes(b"slide_id,patient_id\nx,\xff\n")
+    with pytest.raises(UsageError, match=f"{name} cannot be read") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_labels() -> None:
+    assert class_labels("grade", ("0", "3")) == ("Grade group 0", "Grade group 3")
+    assert class_labels("grade", ("low", "high")) == ("low", "high")
+    assert class_labels("class", ("0", "1")) == ("0", "1")
+
+
+def test_a_prediction_must_be_one_of_the_classes(graded: GradedSlide) -> None:
+    with pytest.raises(UsageError, match="does not fit the classes"):
+        replace(graded.grading, predicted="7")
