@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from wsi.glass import mean, most, spread
+
 DARK = 45
 """Brightness (0-255) below which a pixel in all channels is black: scanned air, masked areas, a lid."""
 
@@ -44,9 +46,9 @@ def find_ink(pixels: np.ndarray, density: np.ndarray, px_um: float) -> tuple[np.
     -------
     pen, surround : ndarray (H, W) bool
     """
-    strength = density.max(axis=2)
+    strength = most(density)
     even = _roughness(strength, px_um) < INK_ROUGHNESS
-    dark = pixels.max(axis=2) < DARK
+    dark = most(pixels) < DARK
     pen = _opened(_grey(density) & (strength >= BLACK_DENSITY) & even, 1)
     for hue in _coloured_hues(density):
         core = _opened(hue & (strength >= INK_DENSITY) & even, 1)
@@ -59,7 +61,7 @@ def find_ink(pixels: np.ndarray, density: np.ndarray, px_um: float) -> tuple[np.
 
 
 def _grey(density: np.ndarray) -> np.ndarray:
-    return np.ptp(density, axis=2) < 0.25 * density.mean(axis=2)
+    return spread(density) < 0.25 * mean(density)
 
 
 def _coloured_hues(density: np.ndarray) -> list[np.ndarray]:
@@ -78,9 +80,9 @@ def _coloured_hues(density: np.ndarray) -> list[np.ndarray]:
 
 def _roughness(strength: np.ndarray, px_um: float) -> np.ndarray:
     side = 2 * max(1, round(20 / px_um)) + 1
-    mean = cv2.blur(strength, (side, side))
-    variance = cv2.blur(strength * strength, (side, side)) - mean * mean
-    return np.sqrt(np.clip(variance, 0, None)) / (mean + 0.02)
+    local = cv2.blur(strength, (side, side))
+    variance = cv2.blur(strength * strength, (side, side)) - local * local
+    return np.sqrt(np.clip(variance, 0, None)) / (local + 0.02)
 
 
 def _followed(core: np.ndarray, hue: np.ndarray, px_um: float) -> np.ndarray:
