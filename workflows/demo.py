@@ -2,9 +2,12 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from workflows.train import TrainResult
 
 NEW_SLIDES = 9
 NEW_SEED = 1_000
@@ -80,8 +83,24 @@ class Demo:
         ):
             if not (folder / "labels.csv").exists():
                 make_cohort(folder, slides=count, seed=seed, workers=usable_cores())
-        whole = sorted((self._new / "slides").glob("synth-*.svs"))[0]
-        (self._new / "slides" / "damaged-copy.svs").write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
+        self._list_new_slides()
+
+    def _list_new_slides(self) -> None:
+        """Damage a copy of a slide, and write the list that `grade` takes, with patients and sites."""
+        import csv
+
+        with (self._new / "labels.csv").open(newline="", encoding="utf-8") as handle:
+            rows = list(csv.DictReader(handle))
+        folder = self._new / "slides"
+        whole = (folder / f"{rows[0]['slide_id']}.svs").read_bytes()
+        (folder / "damaged-copy.svs").write_bytes(whole[: len(whole) // 3])
+        with (self._new / "slides.csv").open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            writer.writerow(["slide_id", "path", "patient_id", "site"])
+            for row in rows:
+                path = f"slides/{row['slide_id']}.svs"
+                writer.writerow([row["slide_id"], path, f"N{row['patient_id']}", row["site"]])
+            writer.writerow(["damaged-copy", "slides/damaged-copy.svs", f"N{rows[0]['patient_id']}", rows[0]["site"]])
 
     def train(self, encoder: str, name: str) -> list[str]:
         """Extract, train, evaluate and localise; returns lines for the summary."""
@@ -116,9 +135,9 @@ class Demo:
 
         _say("3. Grading new slides, one of them damaged")
         config = GradeConfig(self._out / "model", self._out / "graded", self._out / "graded" / "features")
-        return grade(find_slides([self._new / "slides"]), config).text(self._out / "graded").splitlines()
+        return grade(find_slides([self._new / "slides.csv"]), config).text(self._out / "graded").splitlines()
 
-    def _fit(self, encoder: str, name: str):  # type: ignore[no-untyped-def]
+    def _fit(self, encoder: str, name: str) -> "TrainResult":
         from workflows.extract import extract
         from workflows.pipeline import ExtractConfig
         from workflows.sources import find_slides

@@ -72,7 +72,9 @@ def stored_levels(tiff: tifffile.TiffFile) -> tuple[StoredLevel, ...]:
     series = tiff.series[0]
     if tiff.is_ome and (len(tiff.series) > 1 or series.axes not in ("YXS", "YX")):
         raise UnreadableSlideError(f"OME-TIFF with {len(tiff.series)} images of axes {series.axes}")
-    levels = tuple(_level(level.pages[0], tiff.filehandle.size) for level in series.levels)
+    # of Aperio's pages the tiled ones are the levels: tifffile takes the second page for the thumbnail in any case
+    pages = [page for page in tiff.pages if page.is_tiled] if tiff.is_svs else [one.pages[0] for one in series.levels]
+    levels = tuple(_level(page, tiff.filehandle.size) for page in pages)
     widths = [level.size_px[0] for level in levels]
     if widths != sorted(widths, reverse=True) or len(set(widths)) != len(widths):
         raise UnreadableSlideError(f"levels of widths {widths} are no pyramid")

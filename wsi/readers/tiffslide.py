@@ -1,6 +1,7 @@
 """tiffslide: tiled TIFFs that OpenSlide declines (OME-TIFF, other codecs), through tifffile and zarr."""
 
 import math
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ class TiffSlideReader:
             raise UnreadableSlideError("a folder is not a TIFF")
         try:
             self._slide = tiffslide.TiffSlide(str(path))
+            weakref.finalize(self, self._slide.close)
             pixel = self._slide.read_region((0, 0), 0, (1, 1), as_array=True)
             if pixel.dtype != np.uint8 or pixel.shape[2] < 3:
                 raise ValueError(f"its pixels are {pixel.shape[2]} x {pixel.dtype}, expected 3 x uint8 (RGB)")
