@@ -1,8 +1,8 @@
 """Seeded slides with known tissue, lesions and grade, for tests and demonstrations.
 
-`write_slide` makes one, `make_cohort` a whole labelled cohort. The grade is in the architecture (well-formed glands, fused
-glands, sheets), colour says more about the site than about the grade. A slide is drawn block by block from numbers that depend
-on the place alone, so that memory does not grow with its size.
+`write_slide` makes one, `make_cohort` a whole labelled cohort. The grade is in the architecture (well-formed glands,
+fused glands, sheets); colour says more about the site than about the grade. A slide is drawn block by block from
+numbers that depend on the place alone, so that memory does not grow with its size.
 """
 
 from wsi.synthetic.artefacts import Artefact, Marker

@@ -1,19 +1,18 @@
 """Glands, sheets and cords: the architecture that carries the grade.
 
-Everything is a signed distance in um on a grid of about 1 um: `gland` is positive in epithelium and the lumen it encloses,
-`depth` is the true distance to the nearest stroma there, `lumen` is positive in the lumen, `gap` in other empty spaces (clefts,
-vessels). Objects sit on jittered lattices of their own
-and are known from their lattice place alone, so a window can be drawn without its neighbours.
+Everything is a signed distance in um on a grid of about 1 um: `gland` is positive in epithelium and the lumen it
+encloses, `depth` is the true distance to the nearest stroma there, `lumen` is positive in the lumen, `gap` in other
+empty spaces (clefts, vessels). Objects sit on jittered lattices of their own and are known from their lattice place
+alone, so a window can be drawn without its neighbours.
 """
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from wsi.synthetic.layout import Layout
-from wsi.synthetic.noise import Window, key_of, lattice, smooth
+from wsi.synthetic.noise import Field, Pixels, Window, key_of, lattice, smooth
 
 FAR_UM = -60.0
 DEEPEST_UM = 40.0
@@ -23,7 +22,7 @@ DEEPEST_UM = 40.0
 class Habit:
     """How the tissue of one slide is built; drawn per slide, whatever the grade.
 
-    Sizes are relative to the usual; `lumens` scales how open lumens are, `secretion` is the share of lumens that hold some,
+    Sizes are relative to the usual; `lumens` how open lumens are, `secretion` the share of lumens that hold some,
     `clefts`, `vessels`, `vacuoles` how common those are, `closed` the share of small glands' lumens not met by the cut.
     """
 
@@ -40,23 +39,23 @@ class Habit:
 class Fields:
     """The architecture of a window, arrays (h, w): distances in um, `secretion` 0-1, `kind` 0, 1, 3, 4 or 5."""
 
-    x_um: NDArray[np.float32]
-    y_um: NDArray[np.float32]
-    gland: NDArray[np.float32]
-    depth: NDArray[np.float32]
-    lumen: NDArray[np.float32]
-    gap: NDArray[np.float32]
-    secretion: NDArray[np.float32]
-    kind: NDArray[np.uint8]
+    x_um: Field
+    y_um: Field
+    gland: Field
+    depth: Field
+    lumen: Field
+    gap: Field
+    secretion: Field
+    kind: Pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
     """Objects of one sort near a window: centres (n,) in um and eight uniform numbers each (n, 8)."""
 
-    x_um: NDArray[np.float32]
-    y_um: NDArray[np.float32]
-    draws: NDArray[np.float32]
+    x_um: Field
+    y_um: Field
+    draws: Field
 
 
 def lattice_objects(
@@ -98,7 +97,7 @@ class Drawing:
             np.zeros(shape, np.uint8),
         )
 
-    def noise(self, name: str, cell_um: float) -> NDArray[np.float32]:
+    def noise(self, name: str, cell_um: float) -> Field:
         return smooth(key_of(self.key, name), cell_um / self.grid_um, self.window)
 
     def objects(
@@ -129,8 +128,8 @@ class Drawing:
 
 
 def round_blob(
-    fields: Fields, box: tuple[slice, slice], x_um: float, y_um: float, radius_um: float, draws: NDArray[np.float32]
-) -> NDArray[np.float32]:
+    fields: Fields, box: tuple[slice, slice], x_um: float, y_um: float, radius_um: float, draws: Field
+) -> Field:
     """Signed distance to a roundish blob: a circle with second and third harmonics taken from `draws` (at least 4)."""
     dx, dy = fields.x_um[box] - np.float32(x_um), fields.y_um[box] - np.float32(y_um)
     square = dx * dx + dy * dy + np.float32(1)
@@ -143,11 +142,11 @@ def round_blob(
 
 
 def lobed_blob(
-    fields: Fields, box: tuple[slice, slice], x_um: float, y_um: float, radius_um: float, draws: NDArray[np.float32]
-) -> NDArray[np.float32]:
+    fields: Fields, box: tuple[slice, slice], x_um: float, y_um: float, radius_um: float, draws: Field
+) -> Field:
     """Signed distance to a union of four to six lobes around a place, rounded where they meet."""
     count = 4 + int(draws[4] * 3)
-    blob: NDArray[np.float32] | None = None
+    blob: Field | None = None
     for lobe in range(count):
         turn = 2 * np.pi * (lobe + 0.6 * draws[lobe % 4]) / count + 6.28 * draws[5]
         spread = radius_um * (0.42 + 0.35 * draws[(lobe + 1) % 6])

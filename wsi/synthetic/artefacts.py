@@ -1,7 +1,7 @@
-"""What should not be on a slide but is: pen, shadow, glass edge, coverslip, dust, black surround; and a marker for tests.
+"""What should not be on a slide but is: pen, shadow, glass edge, coverslip, dust, black surround; and a marker.
 
-They lie over the finished colours and leave the truth as it is: none of them is tissue, and none hides any but the coverslip's
-line and dust.
+They lie over the finished colours and leave the truth as it is: none of them is tissue, and none but the coverslip's
+line and dust hides any.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,22 @@ from typing import Literal, get_args
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from wsi.synthetic.noise import Window, key_of, lattice, smooth
+from wsi.synthetic.noise import Field, Pixels, Window, key_of, lattice, smooth
 
 Artefact = Literal[
-    "pen-blue", "pen-green", "pen-black", "pen-red", "shadow", "glass-edge", "coverslip", "black-surround", "dust", "pale", "fat"
-]  # fmt: skip
+    "pen-blue",
+    "pen-green",
+    "pen-black",
+    "pen-red",
+    "shadow",
+    "glass-edge",
+    "coverslip",
+    "black-surround",
+    "dust",
+    "pale",
+    "fat",
+]
 _INK = {"pen-blue": (38, 60, 150), "pen-green": (30, 120, 70), "pen-black": (35, 33, 38), "pen-red": (175, 35, 50)}
 PENS = tuple(_INK)
 _BORDER = 0.03  # of the shorter side, kept free of tissue
@@ -52,7 +61,7 @@ class Overlay:
             if name not in get_args(Artefact):
                 raise ValueError(f"artefact {name!r}: expected one of {', '.join(get_args(Artefact))}")
 
-    def over(self, rgb: NDArray[np.uint8], tissue_um: NDArray[np.float32], x_px0: int, y_px0: int) -> NDArray[np.uint8]:
+    def over(self, rgb: Pixels, tissue_um: Field, x_px0: int, y_px0: int) -> Pixels:
         """The block (h, w, 3) with its artefacts.
 
         `tissue_um` (h / grid_px, w / grid_px) is the distance to the outer edge of the tissue, um.
@@ -66,9 +75,7 @@ class Overlay:
             rgb = _marked(rgb, self.marker, x_px0, y_px0)
         return rgb
 
-    def _layer(
-        self, name: str, tissue_um: NDArray[np.float32], core: Window
-    ) -> tuple[NDArray[np.float32], tuple[int, int, int]] | None:
+    def _layer(self, name: str, tissue_um: Field, core: Window) -> tuple[Field, tuple[int, int, int]] | None:
         """Opacity (h, w) on the grid and colour of one artefact, None where it is not in the block."""
         if name in _INK:
             return self._pen(name, tissue_um, core), _INK[name]
@@ -92,7 +99,7 @@ class Overlay:
         across = (y - np.float32(0.35) * x - np.float32(0.2 * height)) * np.float32(self.mpp)
         return np.float32(0.5) * np.clip(3 - np.abs(across), 0, 1), (90, 90, 92)
 
-    def _pen(self, name: str, tissue_um: NDArray[np.float32], core: Window) -> NDArray[np.float32]:
+    def _pen(self, name: str, tissue_um: Field, core: Window) -> Field:
         """A stroke that goes round a part of the tissue without touching it."""
         key, grid_um = key_of(self.seed, name), self.grid_px * self.mpp
         away = 105 + 22 * smooth(key, 400 / grid_um, core)
@@ -102,7 +109,7 @@ class Overlay:
         streaks = 0.86 + 0.07 * smooth(key + 3, 16 / grid_um, core)
         return np.clip(cover * streaks, 0, 1)
 
-    def _dust(self, core: Window) -> NDArray[np.float32]:
+    def _dust(self, core: Window) -> Field:
         """Specks of 4 to 14 um, a few per square millimetre."""
         grid_um = self.grid_px * self.mpp
         pitch = max(int(300 / grid_um), 8)
@@ -116,7 +123,7 @@ class Overlay:
         return cv2.GaussianBlur(cover, (0, 0), 1.2)
 
 
-def _through(rgb: NDArray[np.uint8], opacity: NDArray[np.float32], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _through(rgb: Pixels, opacity: Field, colour: tuple[int, int, int]) -> Pixels:
     """Colours seen through ink or shade: a mixture of the picture and its product with the colour."""
     if not opacity.any():
         return rgb
@@ -125,7 +132,7 @@ def _through(rgb: NDArray[np.uint8], opacity: NDArray[np.float32], colour: tuple
     return np.clip(np.rint(rgb * (1 - cover * (1 - ink))), 0, 255).astype(np.uint8)
 
 
-def _marked(rgb: NDArray[np.uint8], marker: Marker, x_px0: int, y_px0: int) -> NDArray[np.uint8]:
+def _marked(rgb: Pixels, marker: Marker, x_px0: int, y_px0: int) -> Pixels:
     dx = np.abs(np.arange(rgb.shape[1])[None, :] + 0.5 + x_px0 - marker.x_px0)
     dy = np.abs(np.arange(rgb.shape[0])[:, None] + 0.5 + y_px0 - marker.y_px0)
     inside = np.maximum(dx, dy) if marker.shape == "square" else np.hypot(dx, dy)

@@ -54,9 +54,9 @@ def make_cohort(
 ) -> list[CohortSlide]:
     """Write a cohort: slides, truth and `labels.csv` (slide_id, patient_id, site, label; label is the ISUP grade).
 
-    Every second patient has two slides of one grade and stain. In each run of six such patients every grade occurs once, and
-    over `sites` runs every grade occurs once at every site: the site says nothing about the grade. Slide k is the same whatever
-    `slides` and `workers` are.
+    Every second patient has two slides of one grade and stain. In each run of six such patients every grade occurs
+    once, and over `sites` runs every grade occurs once at every site: the site says nothing about the grade. Slide k is
+    the same whatever `slides` and `workers` are.
 
     Raises
     ------
@@ -110,6 +110,6 @@ def _make(root: Path, order: _Order, seed: int, size_px0: tuple[int, int], mpp: 
         stain_seed=order.stain_seed,
     )
     (root / "truth" / f"{slide_id}.geojson").write_text(json.dumps(truth.to_geojson()), encoding="utf-8")
-    ok, png = cv2.imencode(".png", truth.tissue_mask.astype(np.uint8) * 255)
+    _, png = cv2.imencode(".png", truth.tissue_mask.astype(np.uint8) * 255)
     (root / "truth" / f"{slide_id}_tissue.png").write_bytes(png.tobytes())
     return CohortSlide(slide_id, f"P{order.patient + 1:04d}", f"site-{order.site}", order.grade, path, truth)

@@ -5,13 +5,16 @@ positive inside, in sixteenths of a um.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi.synthetic.noise import Window, key_of, smooth
+from wsi.synthetic.noise import Field, Pixels, Window, key_of, smooth
 from wsi.synthetic.truth import isup_grade, patterns_of
+
+Distances = NDArray[Any]  # (h, w) int16, in sixteenths of a um
 
 UNIT_UM = 1 / 16
 _REACH_UM = 2000.0
@@ -34,10 +37,10 @@ class Layout:
         Signed distance to the edge of the adipose tissue, `UNIT_UM`.
     """
 
-    labels: NDArray[np.uint8]
-    tissue: NDArray[np.int16]
-    patterns: dict[int, NDArray[np.int16]]
-    fat: NDArray[np.int16] | None
+    labels: Pixels
+    tissue: Distances
+    patterns: dict[int, Distances]
+    fat: Distances | None
     downsample: int
     mask_um: float
 
@@ -46,18 +49,18 @@ class Layout:
         counts = np.bincount(self.labels.ravel(), minlength=6)
         return {name: float(counts[code] / max(counts[1:].sum(), 1)) for code, name in _NAMES.items() if counts[code]}
 
-    def depth_um(self, code: int, x_um: NDArray[np.float32], y_um: NDArray[np.float32]) -> NDArray[np.float32]:
+    def depth_um(self, code: int, x_um: Field, y_um: Field) -> Field:
         """Distance (n,) in um from places to the edge of region `code` or of the tissue, negative outside."""
         at = self._at(x_um, y_um)
         return np.minimum(self.patterns[code][at], self.tissue[at]).astype(np.float32) * np.float32(UNIT_UM)
 
-    def fat_depth_um(self, x_um: NDArray[np.float32], y_um: NDArray[np.float32]) -> NDArray[np.float32]:
+    def fat_depth_um(self, x_um: Field, y_um: Field) -> Field:
         """Distance (n,) in um from places to the edge of the adipose tissue, far outside where there is none."""
         if self.fat is None:
             return np.full(len(x_um), -_REACH_UM, np.float32)
         return self.fat[self._at(x_um, y_um)].astype(np.float32) * np.float32(UNIT_UM)
 
-    def _at(self, x_um: NDArray[np.float32], y_um: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _at(self, x_um: Field, y_um: Field) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         row = np.clip((y_um / self.mask_um).astype(np.int64), 0, self.labels.shape[0] - 1)
         column = np.clip((x_um / self.mask_um).astype(np.int64), 0, self.labels.shape[1] - 1)
         return row, column
@@ -90,7 +93,7 @@ def plan(
             break
     else:
         raise ValueError(
-            f"size_px0 {size_px0}: too small for the regions of ISUP grade {grade}; use at least 2048 x 2048"
+            f"size_px0 {size_px0}: too small for the regions of ISUP grade {grade}; use 2048 x 2048 or more"
         )
     present = [code for code in _NAMES if (labels == code).any()]
     fat = None
@@ -100,28 +103,33 @@ def plan(
     return Layout(labels, edge, {c: _distance(labels == c, um) for c in present}, fat, downsample, um)
 
 
-def distance_without_holes(layout: Layout) -> NDArray[np.int16]:
+def distance_without_holes(layout: Layout) -> Distances:
     """Signed distance (H, W) to the outer edge of the tissue, `UNIT_UM`: positive in its holes as well."""
     contours, _ = cv2.findContours((layout.labels > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = cv2.drawContours(np.zeros_like(layout.labels), contours, -1, 1, -1)
     return _distance(filled > 0, layout.mask_um)
 
 
-def _areas(labels: NDArray[np.uint8]) -> dict[str, float]:
+def _axes(shape: tuple[int, ...]) -> tuple[Field, Field]:
+    """Row and column numbers, to be broadcast."""
+    return np.arange(shape[0], dtype=np.float32)[:, None], np.arange(shape[1], dtype=np.float32)[None, :]
+
+
+def _areas(labels: Pixels) -> dict[str, float]:
     counts = np.bincount(labels.ravel(), minlength=6)
     return {name: float(counts[code]) for code, name in _NAMES.items()}
 
 
-def _field(key: int, cell: float, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _field(key: int, cell: float, shape: tuple[int, int]) -> Field:
     return smooth(key, max(cell, 2.0), Window(0, 0, -(-shape[1] // 8) * 8, -(-shape[0] // 8) * 8))[
         : shape[0], : shape[1]
     ]
 
 
-def _distance(mask: NDArray[np.bool_], um: float) -> NDArray[np.int16]:
+def _distance(mask: NDArray[np.bool_], um: float) -> Distances:
     """Signed distance to the edge of `mask`, rounded off over about two pixels so that the raster does not show."""
     inside = np.pad(mask.astype(np.uint8), 1)
-    signed = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
+    signed: Field = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
     signed -= np.where(inside > 0, np.float32(0.5), np.float32(-0.5))
     signed = cv2.GaussianBlur(signed, (0, 0), 1.2)[1:-1, 1:-1]
     return (np.clip(signed * um, -_REACH_UM, _REACH_UM) / UNIT_UM).astype(np.int16)
@@ -187,20 +195,18 @@ def _pick_patterns(rng: np.random.Generator, grade: int) -> tuple[int, int]:
     return {1: (3, 3), 2: (3, 4), 3: (4, 3)}[grade]
 
 
-def _add_tumour(
-    rng: np.random.Generator, key: int, labels: NDArray[np.uint8], um: float, patterns: tuple[int, int]
-) -> None:
+def _add_tumour(rng: np.random.Generator, key: int, labels: Pixels, um: float, patterns: tuple[int, int]) -> None:
     """One to three foci, split into the two patterns along a wavy front; in place."""
     tissue = labels > 0
     total = int(tissue.sum())
     if total < 16:
         return
     wanted = int(total * rng.uniform(0.3, 0.75))
-    places = np.argwhere(tissue)
-    y, x = np.indices(labels.shape, dtype=np.float32)
-    far = np.full(labels.shape, np.inf, np.float32)
+    places = np.flatnonzero(tissue)
+    y, x = _axes(labels.shape)
+    far: Field = np.full(labels.shape, np.inf, np.float32)
     count = int(rng.integers(1, 3)) + min(int(total * um * um / 4e6), 12)
-    for cy, cx in places[rng.choice(len(places), count)]:
+    for cy, cx in zip(*np.unravel_index(places[rng.choice(len(places), count)], labels.shape), strict=True):
         far = np.minimum(far, np.sqrt((x - cx) ** 2 + (y - cy) ** 2))
     far += _field(key, 220 / um, labels.shape) * np.float32(60 / um)
     far[~tissue] = np.inf
@@ -218,25 +224,28 @@ def _add_tumour(
 
 def _share(rng: np.random.Generator, key: int, tumour: NDArray[np.bool_], um: float, share: float) -> NDArray[np.bool_]:
     """A contiguous share of the tumour, on one side of a wavy front."""
-    y, x = np.indices(tumour.shape, dtype=np.float32)
+    y, x = _axes(tumour.shape)
     angle = rng.uniform(0, 2 * np.pi)
-    front = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
+    front: Field = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
     front += _field(key, 260 / um, tumour.shape) * np.float32(70 / um)
     values = front[tumour]
     return tumour & (front <= np.partition(values, int(share * len(values)))[int(share * len(values))])
 
 
-def _drop_specks(labels: NDArray[np.uint8], um: float) -> None:
-    """Give patches smaller than (160 um)^2 the label around them, in place."""
+def _drop_specks(labels: Pixels, um: float) -> None:
+    """Give patches smaller than (160 um)^2, or 3 % of a small slide's tissue, the label around them; in place."""
     tissue = labels > 0
+    least = min((160 / um) ** 2, 0.03 * tissue.sum())
     for code in (3, 4, 5, 1):
         own = labels == code
         if not own.any():
             continue
         _, parts, stats, _ = cv2.connectedComponentsWithStats(own.astype(np.uint8), connectivity=4)
-        small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] * um * um < 160**2)
+        small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < least)
         for part in small[small > 0]:
-            patch = parts == part
-            ring = cv2.dilate(patch.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~patch & tissue
+            left, top, width, height = (int(v) for v in stats[part, :4])
+            near = (slice(max(top - 2, 0), top + height + 2), slice(max(left - 2, 0), left + width + 2))
+            patch = parts[near] == part
+            ring = cv2.dilate(patch.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~patch & tissue[near]
             if ring.any():
-                labels[patch] = np.bincount(labels[ring]).argmax()
+                labels[near][patch] = np.bincount(labels[near][ring]).argmax()

@@ -1,16 +1,21 @@
 """Randomness that depends on the place only, so that any part of a slide can be drawn on its own.
 
-`numpy.random` hands out numbers in the order of asking. A slide that is drawn in blocks needs numbers that depend on where
-they are used, so that two neighbouring blocks agree on the gland that lies across their border: a hash of lattice
+`numpy.random` hands out numbers in the order of asking. A slide that is drawn in blocks needs numbers that depend on
+where they are used, so that two neighbouring blocks agree on the gland that lies across their border: a hash of lattice
 coordinates (the finaliser of MurmurHash3) gives them, and cubic B-splines over such a lattice give smooth fields.
 """
 
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+# OpenCV's stubs do not tell dtypes, so these aliases cannot; what they hold is said here.
+Field = NDArray[Any]  # (h, w) or (n,) float32
+Pixels = NDArray[Any]  # (h, w) or (h, w, 3) uint8
 
 _UNIT_VARIANCE = 3.6  # a uniform (-1, 1) lattice under a cubic B-spline has a standard deviation of about 0.28
 
@@ -30,16 +35,15 @@ def key_of(seed: int, *names: str | int) -> int:
     return zlib.crc32(":".join(str(part) for part in (seed, *names)).encode())
 
 
-def _mixed(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    values = values ^ (values >> 16)
-    values = values * np.uint32(0x85EBCA6B)
+def _mixed(keys: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    values: NDArray[np.uint32] = (keys ^ (keys >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     values ^= values >> 13
     values *= np.uint32(0xC2B2AE35)
     values ^= values >> 16
     return values
 
 
-def lattice(key: int, window: Window) -> NDArray[np.float32]:
+def lattice(key: int, window: Window) -> Field:
     """Uniform numbers in [0, 1), one per lattice point of `window`.
 
     Returns
@@ -54,7 +58,7 @@ def lattice(key: int, window: Window) -> NDArray[np.float32]:
     return (grid >> 8).astype(np.float32) * np.float32(2.0**-24)
 
 
-def _taps(start: int, count: int, step: int, cell: float) -> tuple[int, NDArray[np.intp], NDArray[np.float32]]:
+def _taps(start: int, count: int, step: int, cell: float) -> tuple[int, NDArray[np.intp], Field]:
     """First node, index of the first of four nodes (n,), and B-spline weights (4, n), at every `step`-th grid cell."""
     place = (start + (np.arange(count) + 0.5) * step) / cell
     node = np.floor(place).astype(np.intp)
@@ -65,7 +69,7 @@ def _taps(start: int, count: int, step: int, cell: float) -> tuple[int, NDArray[
     return first, node - 1 - first, weights.astype(np.float32)
 
 
-def smooth(key: int, cell: float, window: Window) -> NDArray[np.float32]:
+def smooth(key: int, cell: float, window: Window) -> Field:
     """A smooth random field of mean 0 and standard deviation about 1, with features of about `cell` grid cells.
 
     Parameters

@@ -1,8 +1,8 @@
 """Nuclei: how they look, where they lie.
 
-They are stamped from a bank of drawings, made once per resolution. Places are jittered lattice points that are drawn
-onto the row they belong to and then thinned so that no two are closer than a cell: a place survives when no place of higher
-priority is near, which depends on the neighbourhood alone, so that blocks agree on it.
+They are stamped from a bank of drawings, made once per resolution. Places are thinned so that no two are closer than
+a cell: a place survives when no place of higher priority is near, which depends on the neighbourhood alone, so that
+blocks agree on it.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi.synthetic.noise import Field, Pixels
 from wsi.synthetic.optics import UNIT
 
 TURNS = 24  # orientations in half a turn
@@ -43,12 +44,12 @@ TUMOUR, LUMINAL, BASAL, SPINDLE, LYMPHOCYTE, PLEOMORPHIC = range(6)
 
 
 @lru_cache(maxsize=8)
-def bank(mpp: float) -> tuple[tuple[NDArray[np.uint8], ...], ...]:
+def bank(mpp: float) -> tuple[tuple[Pixels, ...], ...]:
     """Drawings of every kind: `bank(mpp)[kind][shape * TURNS + turn]` is (S, S) uint8 haematoxylin, S even."""
     return tuple(tuple(_drawings(number, kind, mpp)) for number, kind in enumerate(KINDS))
 
 
-def _drawings(number: int, kind: NucleusKind, mpp: float) -> NDArray[np.uint8]:
+def _drawings(number: int, kind: NucleusKind, mpp: float) -> Pixels:
     rng = np.random.default_rng([404, number])
     half = int(np.ceil(min(kind.long_um * (1 + 1.2 * kind.spread) + 1, REACH_UM) / mpp))
     axis = (np.arange(-half, half, dtype=np.float32) + 0.5) * np.float32(mpp)
@@ -59,9 +60,7 @@ def _drawings(number: int, kind: NucleusKind, mpp: float) -> NDArray[np.uint8]:
     return np.clip(np.rint(np.concatenate(sheets) * UNIT), 0, 255).astype(np.uint8)
 
 
-def _one_shape(
-    rng: np.random.Generator, kind: NucleusKind, u: NDArray[np.float32], v: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _one_shape(rng: np.random.Generator, kind: NucleusKind, u: Field, v: Field) -> Field:
     """Haematoxylin of one nucleus at all its turns (TURNS, S, S); u, v run along and across it in um."""
     size = 1 + kind.spread * np.clip(rng.standard_normal(), -1.2, 1.2)
     long, short = kind.long_um * size, kind.short_um * size * rng.uniform(0.88, 1.12)
@@ -96,12 +95,12 @@ def _one_shape(
 class Places:
     """Candidate nuclei, all (n,): place (um), kind, direction (radians), priority in [0, 1), distance to keep (um)."""
 
-    x_um: NDArray[np.float32]
-    y_um: NDArray[np.float32]
+    x_um: Field
+    y_um: Field
     kind: NDArray[np.int8]
-    angle: NDArray[np.float32]
-    priority: NDArray[np.float32]
-    apart_um: NDArray[np.float32]
+    angle: Field
+    priority: Field
+    apart_um: Field
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> "Places":
         return Places(
@@ -117,7 +116,8 @@ class Places:
 def thinned(places: Places, cell_um: float = 4.5, rounds: int = 2) -> Places:
     """The places that keep their distance: first one per `cell_um` box, then no two closer than the smaller `apart_um`.
 
-    `apart_um` is at most twice `cell_um`. What is kept at a place depends on what lies within `rounds` * 4 `cell_um` of it.
+    `apart_um` is at most twice `cell_um`. What is kept at a place depends on what lies within
+    `rounds` * 4 `cell_um` of it.
     """
     if not len(places.x_um):
         return places
@@ -156,7 +156,7 @@ _Area = tuple[slice, slice]
 
 
 def _close_pairs(
-    x: NDArray[np.float32], y: NDArray[np.float32], apart: NDArray[np.float32], taken: NDArray[np.bool_]
+    x: Field, y: Field, apart: Field, taken: NDArray[np.bool_]
 ) -> list[tuple[_Area, _Area, NDArray[np.bool_]]]:
     """For each of the twelve half-neighbours: the two overlapping areas and which pairs in them are too close."""
     height, width = x.shape
@@ -170,9 +170,7 @@ def _close_pairs(
     return pairs
 
 
-def stamp(
-    canvas: NDArray[np.uint8], places: Places, picks: NDArray[np.int64], left_um: float, top_um: float, mpp: float
-) -> None:
+def stamp(canvas: Pixels, places: Places, picks: NDArray[np.int64], left_um: float, top_um: float, mpp: float) -> None:
     """Draw nuclei onto haematoxylin amounts, in place; those that do not fit wholly are cut at the edge.
 
     Parameters

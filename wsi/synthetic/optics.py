@@ -1,7 +1,7 @@
 """From stain to colour: the scanner and the laboratory of each site.
 
-A pixel is an amount of haematoxylin and of eosin; its colour follows from Beer and Lambert's law, the white point and the
-tone curve. Amounts are uint8, `UNIT` to one; so a table of 65,536 colours is the whole microscope.
+A pixel is an amount of haematoxylin and of eosin; its colour follows from Beer and Lambert's law, the white point and
+the tone curve. Amounts are uint8, `UNIT` to one; so a table of 65,536 colours is the whole microscope.
 
 References
 ----------
@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi.synthetic.noise import Pixels
+
 UNIT = 96  # uint8 steps in a stain amount of one
 _NOISE_MEAN = 4
 _HAEMATOXYLIN = (0.62, 0.69, 0.33)
@@ -23,7 +25,7 @@ _EOSIN = (0.17, 0.80, 0.50)
 
 @dataclass(frozen=True, slots=True)
 class Optics:
-    """Stain vectors (optical density per unit, RGB), white point (0-255), tone curve exponent, blur (um), JPEG quality."""
+    """Stain vectors (optical density per unit, RGB), white point (0-255), tone exponent, blur (um), JPEG quality."""
 
     haematoxylin: tuple[float, float, float]
     eosin: tuple[float, float, float]
@@ -33,35 +35,52 @@ class Optics:
     quality: int
 
 
-# What tells the first three sites apart at a glance: hue of each stain, strength of each, white point, gamma, blur, quality.
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Shift of hue and strength of each stain, white point, tone curve exponent, blur (um), JPEG quality of a site."""
+
+    h_hue: float
+    e_hue: float
+    h: float
+    e: float
+    white: tuple[float, float, float]
+    gamma: float
+    blur_um: float
+    quality: int
+
+
 _SITES = (
-    dict(h_hue=0.0, e_hue=0.0, h=1.0, e=1.0, white=(244, 243, 246), gamma=1.0, blur=0.22, quality=80),
-    dict(h_hue=0.06, e_hue=-0.13, h=0.95, e=1.28, white=(241, 234, 238), gamma=1.08, blur=0.28, quality=72),
-    dict(h_hue=-0.10, e_hue=0.12, h=1.12, e=0.74, white=(236, 241, 240), gamma=0.88, blur=0.18, quality=88),
+    _Site(0.0, 0.0, 1.0, 1.0, (244, 243, 246), 1.0, 0.22, 80),
+    _Site(0.06, -0.13, 0.95, 1.28, (241, 234, 238), 1.08, 0.28, 72),
+    _Site(-0.10, 0.12, 1.12, 0.74, (236, 241, 240), 0.88, 0.18, 88),
 )
+
+
+def _site(number: int) -> _Site:
+    """The first three are far apart on purpose; any other is drawn."""
+    if number < len(_SITES):
+        return _SITES[number]
+    rng = np.random.default_rng([7919, number])
+    white = (rng.uniform(232, 247), rng.uniform(232, 247), rng.uniform(232, 247))
+    hues = (rng.uniform(-0.12, 0.10), rng.uniform(-0.16, 0.14))
+    strengths = (rng.uniform(0.85, 1.2), rng.uniform(0.72, 1.3))
+    return _Site(*hues, *strengths, white, rng.uniform(0.87, 1.12), rng.uniform(0.17, 0.3), int(rng.integers(65, 92)))
 
 
 def site_optics(site: int, slide_seed: int) -> Optics:
     """Optics of a site, with the smaller changes of one slide (batch of stain, thickness of the cut)."""
-    rng = np.random.default_rng([7919, site])
-    if site < len(_SITES):
-        look = _SITES[site]
-    else:
-        look = dict(
-            h_hue=rng.uniform(-0.14, 0.14), e_hue=rng.uniform(-0.16, 0.16), h=rng.uniform(0.75, 1.25), e=rng.uniform(0.7, 1.4),
-            white=tuple(rng.uniform(232, 247, 3)), gamma=rng.uniform(0.85, 1.15), blur=rng.uniform(0.17, 0.32),
-            quality=int(rng.integers(65, 92)),
-        )  # fmt: skip
+    look = _site(site)
     jitter = np.random.default_rng([slide_seed & 0xFFFFFFFF, 202])
-    h = look["h"] * jitter.uniform(0.85, 1.15)
-    e = look["e"] * jitter.uniform(0.85, 1.17)
+    h = look.h * jitter.uniform(0.85, 1.15)
+    e = look.e * jitter.uniform(0.85, 1.17)
+    red, green, blue = (w + jitter.uniform(-1.5, 1.5) for w in look.white)
     return Optics(
-        haematoxylin=_turned(_HAEMATOXYLIN, look["h_hue"] + jitter.uniform(-0.03, 0.03), h),
-        eosin=_turned(_EOSIN, look["e_hue"] + jitter.uniform(-0.03, 0.03), e),
-        white=tuple(w + d for w, d in zip(look["white"], jitter.uniform(-1.5, 1.5, 3), strict=True)),
-        gamma=look["gamma"] * jitter.uniform(0.97, 1.03),
-        blur_um=look["blur"],
-        quality=look["quality"],
+        haematoxylin=_turned(_HAEMATOXYLIN, look.h_hue + jitter.uniform(-0.03, 0.03), h),
+        eosin=_turned(_EOSIN, look.e_hue + jitter.uniform(-0.03, 0.03), e),
+        white=(red, green, blue),
+        gamma=look.gamma * jitter.uniform(0.97, 1.03),
+        blur_um=look.blur_um,
+        quality=look.quality,
     )
 
 
@@ -86,7 +105,7 @@ def colour_table(optics: Optics, pale: float = 1.0) -> NDArray[np.uint32]:
 
 
 @lru_cache(maxsize=1)
-def _sensor_noise() -> NDArray[np.uint8]:
+def _sensor_noise() -> Pixels:
     """A large sheet of sensor noise (2560, 2560, 3) with mean `_NOISE_MEAN`."""
     rng = np.random.default_rng(303)
     sheet = rng.integers(0, 9, (2560, 2560, 3), dtype=np.uint8) + rng.integers(0, 9, (2560, 2560, 1), dtype=np.uint8)
@@ -94,12 +113,12 @@ def _sensor_noise() -> NDArray[np.uint8]:
 
 
 def photograph(
-    haematoxylin: NDArray[np.uint8],
-    eosin: NDArray[np.uint8],
+    haematoxylin: Pixels,
+    eosin: Pixels,
     table: NDArray[np.uint32],
     blur_px: float,
     shift: tuple[int, int],
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """Colours (H, W, 3) of two stain amounts (H, W), with defocus and sensor noise; `shift` moves the noise, 0-511."""
     pair = cv2.merge([haematoxylin, eosin]).view("<u2")[..., 0]
     shape = pair.shape

@@ -1,17 +1,16 @@
 """The patterns of the prostate: benign glands and Gleason patterns 3, 4 and 5.
 
-Areas of epithelium, lumen and stroma are alike in all of them on average, and spread widely from slide to slide: how things
-are put together tells them apart, not how much there is of what.
+Areas of epithelium, lumen and stroma are alike in all of them on average, and spread widely from slide to slide: how
+things are put together tells them apart, not how much there is of what.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wsi.synthetic.architecture import FAR_UM, Drawing, Fields, Habit, lobed_blob, round_blob
 from wsi.synthetic.layout import Layout
-from wsi.synthetic.noise import Window
+from wsi.synthetic.noise import Field, Window
 
 _Box = tuple[slice, slice]
 
@@ -33,8 +32,8 @@ def draw_architecture(
     return drawing.fields
 
 
-def _put(drawing: Drawing, box: _Box, code: int, gland: NDArray[np.float32], draws: NDArray[np.float32]) -> None:
-    """Unite an outline with what is there (it shows where it is deeper) and settle whether its lumen holds secretion."""
+def _put(drawing: Drawing, box: _Box, code: int, gland: Field, draws: Field) -> None:
+    """Unite an outline with what is there (it shows where it is deeper) and settle what its lumen holds."""
     fields = drawing.fields
     front = gland > fields.gland[box]
     fields.kind[box][front] = code
@@ -42,7 +41,7 @@ def _put(drawing: Drawing, box: _Box, code: int, gland: NDArray[np.float32], dra
     np.maximum(fields.gland[box], gland, out=fields.gland[box])
 
 
-def _secretion(drawing: Drawing, draws: NDArray[np.float32]) -> float:
+def _secretion(drawing: Drawing, draws: Field) -> float:
     return float(0.2 + 0.8 * draws[7]) if draws[6] < drawing.habit.secretion else 0.0
 
 

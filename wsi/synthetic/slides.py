@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from wsi.synthetic import optics, render
+from wsi.synthetic import optics, render, scene
 from wsi.synthetic.artefacts import PENS, Artefact, Marker, Overlay
 from wsi.synthetic.layout import Layout, distance_without_holes, plan, region_name
+from wsi.synthetic.noise import Pixels
 from wsi.synthetic.svs import Jpeg, Subsampling, write_svs
 from wsi.synthetic.truth import SlideTruth, outlines, patterns_of
 
@@ -40,7 +40,7 @@ def write_slide(
         The file to write; it appears under this name when it is complete. Its stem is the slide's id.
     seed : int
     size_px0 : (int, int)
-        Width and height, level-0 px, up to 131,072 each. Memory does not grow with it beyond the plan at 8 um per pixel.
+        Width and height, level-0 px, 256 to 131,072 each. Memory grows with the plan at 8 um per pixel only.
     grade : int or None
         ISUP grade group 0-5; None draws one from the seed.
     site : int
@@ -71,15 +71,15 @@ def write_slide(
     layout = plan(seed, size_px0, mpp, grade, tissue, "fat" in artefacts)
     look = optics.site_optics(site, seed if stain_seed is None else stain_seed)
     table = optics.colour_table(look, 0.4 if "pale" in artefacts else 1.0)
-    overlay = Overlay(seed, tuple(artefacts), size_px0, mpp, render.grid_px(mpp), marker)
+    overlay = Overlay(seed, tuple(artefacts), size_px0, mpp, scene.grid_px(mpp), marker)
     outer = distance_without_holes(layout) if set(PENS) & set(artefacts) else layout.tissue
-    habit, tint = render.slide_habit(seed), render.slide_tint(seed)
-    scene = render.Scene(seed, mpp, layout, habit, tint, look, table, overlay, outer)
+    habit, tint = scene.slide_habit(seed), scene.slide_tint(seed)
+    setting = scene.Scene(seed, mpp, layout, habit, tint, look, table, overlay, outer)
     jpeg = Jpeg(look.quality if quality is None else quality, subsampling)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
 
-    def draw(x_px0: int, y_px0: int, w_px: int, h_px: int) -> NDArray[np.uint8]:
-        return render.draw_block(scene, x_px0, y_px0, w_px, h_px)
+    def draw(x_px0: int, y_px0: int, w_px: int, h_px: int) -> Pixels:
+        return render.draw_block(setting, x_px0, y_px0, w_px, h_px)
 
     write_svs(part, path.stem, size_px0, mpp, jpeg, draw)
     part.replace(path)

@@ -7,6 +7,7 @@ levels are reduced as the rows come, their tiles put by in a temporary file.
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal
 
@@ -14,7 +15,8 @@ import cv2
 import imagecodecs
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
+
+from wsi.synthetic.noise import Pixels
 
 BLOCK_PX = 2048
 TILE_PX = 256
@@ -38,15 +40,14 @@ class Jpeg:
         if self.subsampling not in _FACTORS:
             raise ValueError(f"subsampling {self.subsampling!r}: expected one of {', '.join(_FACTORS)}")
 
-    def tile(self, rgb: NDArray[np.uint8]) -> bytes:
-        return imagecodecs.jpeg8_encode(
-            np.ascontiguousarray(rgb), level=self.quality, colorspace="RGB", outcolorspace="YCBCR",
-            subsampling=self.subsampling.replace(":", ""),
-        )  # fmt: skip
-
-    @property
-    def tags(self) -> dict[str, object]:
-        return {"photometric": "rgb", "compression": "jpeg", "subsampling": _FACTORS[self.subsampling]}
+    def tile(self, rgb: Pixels) -> bytes:
+        """One tile (256, 256, 3) as a JPEG stream in YCbCr."""
+        sampling = self.subsampling.replace(":", "")
+        rgb = np.ascontiguousarray(rgb)
+        coded = imagecodecs.jpeg8_encode(
+            rgb, level=self.quality, colorspace="RGB", outcolorspace="YCBCR", subsampling=sampling
+        )
+        return bytes(coded)
 
 
 class _Level:
@@ -57,9 +58,9 @@ class _Level:
         self._rows = np.empty((0, 0, 3), np.uint8)
         self._places: list[tuple[int, int]] = []
         self._done_px = 0
-        self.small: list[NDArray[np.uint8]] = []
+        self.small: list[Pixels] = []
 
-    def push(self, rows: NDArray[np.uint8]) -> None:
+    def push(self, rows: Pixels) -> None:
         """Add rows (h, w, 3); h and w are multiples of 4 except at the slide's end."""
         if self._below is not None:
             self._below.push(reduced(rows))
@@ -76,7 +77,7 @@ class _Level:
             self._encode(self._rows)
         self._rows = self._rows[:0]
 
-    def _encode(self, rows: NDArray[np.uint8]) -> None:
+    def _encode(self, rows: Pixels) -> None:
         width, height = self.size_px
         if self._done_px >= height:
             return
@@ -94,7 +95,7 @@ class _Level:
             yield self._spool.read(length)
 
 
-def reduced(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def reduced(rows: Pixels) -> Pixels:
     """Area average by 4."""
     height, width = (max(1, s // _FACTOR) for s in rows.shape[:2])
     return cv2.resize(rows, (width, height), interpolation=cv2.INTER_AREA)
@@ -106,51 +107,46 @@ def write_svs(
     size_px0: tuple[int, int],
     mpp: float,
     jpeg: Jpeg,
-    draw: Callable[[int, int, int, int], NDArray[np.uint8]],
+    draw: Callable[[int, int, int, int], Pixels],
 ) -> None:
     """Write levels 1, 4 and 16 and a thumbnail.
 
     Parameters
     ----------
     draw : callable
-        `draw(x_px0, y_px0, w_px, h_px)` gives the block's colours (h, w, 3) uint8; called row by row, left to right, with sizes
-        that are multiples of 256 and may reach past the slide.
+        `draw(x_px0, y_px0, w_px, h_px)` gives the block's colours (h, w, 3) uint8; called row by row, left to right,
+        with sizes that are multiples of 256 and may reach past the slide.
     """
     sizes = [size_px0]
     for _ in range(2):
         sizes.append((max(1, sizes[-1][0] // _FACTOR), max(1, sizes[-1][1] // _FACTOR)))
-    description = _describe(name, size_px0, mpp, jpeg)
-    options = {**jpeg.tags, "resolutionunit": "CENTIMETER", "resolution": (1e4 / mpp, 1e4 / mpp), "metadata": None}
-    tiled = {"tile": (TILE_PX, TILE_PX), "dtype": np.uint8, **options}
+    describe = _describe(name, size_px0, mpp, jpeg)
     with tempfile.TemporaryFile() as one, tempfile.TemporaryFile() as two:
         coarse = _Level(sizes[2], jpeg, two, None)
         middle = _Level(sizes[1], jpeg, one, coarse)
         with tifffile.TiffWriter(path, bigtiff=size_px0[0] * size_px0[1] > 2**31) as tiff:
-            tiff.write(
-                _level0_tiles(size_px0, jpeg, draw, middle),
-                shape=_shape(size_px0),
-                description=description(size_px0),
-                **tiled,
+            # subsampling makes tifffile tag the pages as YCbCr, which is what the tiles hold
+            write = partial(
+                tiff.write,
+                photometric="rgb",
+                compression="jpeg",
+                subsampling=_FACTORS[jpeg.subsampling],
+                resolutionunit="CENTIMETER",
+                resolution=(1e4 / mpp, 1e4 / mpp),
+                metadata=None,
+                dtype=np.uint8,
             )
+            tiled = partial(write, tile=(TILE_PX, TILE_PX))
+            tiles = _level0_tiles(size_px0, jpeg, draw, middle)
+            tiled(tiles, shape=_shape(size_px0), description=describe(size_px0))
             middle.finish()
             coarse.finish()
-            thumbnail = _thumbnail(coarse.small)
-            size = (thumbnail.shape[1], thumbnail.shape[0])
-            tiff.write(
-                thumbnail,
-                description=description(size),
-                rowsperstrip=16,
-                compressionargs={"level": jpeg.quality},
-                **options,
-            )
+            small = _thumbnail(coarse.small)
+            text = describe((small.shape[1], small.shape[0]))
+            write(small, description=text, rowsperstrip=16, compressionargs={"level": jpeg.quality})
             for level in (middle, coarse):
-                tiff.write(
-                    level.tiles(),
-                    shape=_shape(level.size_px),
-                    description=description(level.size_px),
-                    subfiletype=0,
-                    **tiled,
-                )
+                text = describe(level.size_px)
+                tiled(level.tiles(), shape=_shape(level.size_px), description=text, subfiletype=0)
 
 
 def _shape(size_px: tuple[int, int]) -> tuple[int, int, int]:
@@ -162,14 +158,14 @@ def _describe(name: str, size_px0: tuple[int, int], mpp: float, jpeg: Jpeg) -> C
 
     def describe(size: tuple[int, int]) -> str:
         return (
-            f"Aperio Image Library v12.0.15\r\n{size_px0[0]}x{size_px0[1]} [0,0 {size[0]}x{size[1]}] (256x256) JPEG/RGB "
-            f"Q={jpeg.quality}|AppMag = {power}|MPP = {mpp:.4f}|Filename = {name}"
+            f"Aperio Image Library v12.0.15\r\n{size_px0[0]}x{size_px0[1]} [0,0 {size[0]}x{size[1]}] "
+            f"(256x256) JPEG/RGB Q={jpeg.quality}|AppMag = {power}|MPP = {mpp:.4f}|Filename = {name}"
         )
 
     return describe
 
 
-def _thumbnail(parts: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _thumbnail(parts: list[Pixels]) -> Pixels:
     thumbnail = np.concatenate(parts)
     while max(thumbnail.shape[:2]) > _THUMBNAIL_PX:
         thumbnail = reduced(thumbnail)
@@ -177,7 +173,7 @@ def _thumbnail(parts: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def _level0_tiles(
-    size_px0: tuple[int, int], jpeg: Jpeg, draw: Callable[[int, int, int, int], NDArray[np.uint8]], middle: _Level
+    size_px0: tuple[int, int], jpeg: Jpeg, draw: Callable[[int, int, int, int], Pixels], middle: _Level
 ) -> Iterator[bytes]:
     width, height = (-(-s // TILE_PX) * TILE_PX for s in size_px0)
     for top in range(0, height, BLOCK_PX):

@@ -67,7 +67,7 @@ class SlideTruth:
     pattern_fraction : dict
         Share of the tissue area of each region name: `"benign"`, `"pattern 3"`, `"pattern 4"`, `"pattern 5"`.
     regions : tuple of (str, ndarray (K, 2) float64)
-        Region name and closed outline, (x, y) in level-0 px, without holes: a region with a hole comes in several pieces.
+        Region name and closed outline, (x, y) in level-0 px, without holes: a region with a hole is in several pieces.
     tissue_mask : ndarray (H, W) bool
         Tissue with its lumens; pen, shadow and glass edges are not tissue. Pixel (i, j) covers the level-0 square from
         `j * mask_downsample, i * mask_downsample`.
@@ -105,7 +105,7 @@ def _feature(name: str, ring: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def outlines(mask: NDArray[np.bool_], downsample: int, size_px0: tuple[int, int]) -> list[NDArray[np.float64]]:
-    """Closed outlines (K, 2) in level-0 px of the areas of `mask`, exact to a mask pixel, cut so that none has a hole."""
+    """Closed outlines (K, 2) in level-0 px of the areas of `mask`, exact to a mask pixel; pieces without holes."""
     contours, tree = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     frame = box(0, 0, *size_px0)
     pieces: list[NDArray[np.float64]] = []
@@ -125,8 +125,8 @@ def outlines(mask: NDArray[np.bool_], downsample: int, size_px0: tuple[int, int]
     return pieces
 
 
-def _ring(contour: NDArray[np.int32], downsample: int) -> NDArray[np.float64]:
-    return (contour[:, 0, :] + 0.5) * downsample
+def _ring(contour: NDArray[Any], downsample: int) -> NDArray[np.float64]:
+    return np.asarray(contour[:, 0, :] + 0.5, np.float64) * downsample
 
 
 def _polygons(shape: Polygon | MultiPolygon | GeometryCollection) -> list[Polygon]:
