@@ -73,7 +73,8 @@ def stored_levels(tiff: tifffile.TiffFile) -> tuple[StoredLevel, ...]:
     if tiff.is_ome and (len(tiff.series) > 1 or series.axes not in ("YXS", "YX")):
         raise UnreadableSlideError(f"OME-TIFF with {len(tiff.series)} images of axes {series.axes}")
     # of Aperio's pages the tiled ones are the levels: tifffile takes the second page for the thumbnail in any case
-    pages = [page for page in tiff.pages if page.is_tiled] if tiff.is_svs else [one.pages[0] for one in series.levels]
+    every: list[Any] = list(tiff.pages)
+    pages = [page for page in every if page.is_tiled] if tiff.is_svs else [one.pages[0] for one in series.levels]
     levels = tuple(_level(page, tiff.filehandle.size) for page in pages)
     widths = [level.size_px[0] for level in levels]
     if widths != sorted(widths, reverse=True) or len(set(widths)) != len(widths):
