@@ -64,6 +64,7 @@ def test_pixels_that_are_not_square_give_a_raster_that_is() -> None:
     assert tiles.shape == (40, 40)
     rows, cols = np.nonzero(np.isfinite(tiles.raster()))
     assert (rows.min(), rows.max(), cols.min(), cols.max()) == (20, 27, 16, 23)
+    np.testing.assert_array_equal(np.concatenate(list(tiles.bands(rows=3))), tiles.raster())
 
 
 def test_levels_halve_without_remainder_and_agree() -> None:

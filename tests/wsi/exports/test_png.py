@@ -1,13 +1,25 @@
 """Pictures are checked by their pixels: what is untouched, what has which colour, how long the scale bar is."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from shapely import MultiPolygon, box
 
-from wsi.exports.png import INK, draw_heatmap, draw_unscored, layer, overlay, scale_bar, shortened, write_png
+from wsi.exports.png import (
+    INK,
+    draw_heatmap,
+    draw_outline,
+    draw_unscored,
+    layer,
+    overlay,
+    scale_bar,
+    shortened,
+    write_png,
+)
 from wsi.scales import colour_table
 from wsi.testing import example_maps
 
@@ -57,8 +69,25 @@ def test_tiles_without_a_score_are_crossed_out() -> None:
     maps = example_maps(unscored=3)
     pixels = maps.thumbnail.copy()
     assert draw_unscored(pixels, maps) == 3
-    assert (pixels != maps.thumbnail).any()
+    changed = np.argwhere((pixels != maps.thumbnail).any(axis=2))[:, ::-1]
+    pitch = maps.thumbnail_pitch_px0
+    corners = (maps.grid.coords[-3:] - maps.info.bounds_px0[:2]) / pitch
+    np.testing.assert_allclose(changed.min(axis=0), corners.min(axis=0), atol=2.5)
+    np.testing.assert_allclose(
+        changed.max(axis=0), (corners + np.divide(maps.grid.side_px0, pitch)).max(axis=0), atol=2.5
+    )
     assert draw_unscored(maps.thumbnail.copy(), example_maps(unscored=0)) == 0
+
+
+def test_the_outline_runs_along_the_tissue() -> None:
+    maps = example_maps()
+    x, y, _, _ = maps.info.bounds_px0
+    maps = replace(maps, tissue=MultiPolygon([box(x + 800, y + 400, x + 1600, y + 2000)]))
+    pixels = maps.thumbnail.copy()
+    draw_outline(pixels, maps)
+    changed = np.argwhere((pixels != maps.thumbnail).any(axis=2))[:, ::-1]
+    np.testing.assert_allclose(changed.min(axis=0), (100, 50), atol=2.5)  # 8 level-0 px to a pixel, about
+    np.testing.assert_allclose(changed.max(axis=0), (200, 250), atol=2.5)
 
 
 def test_evidence_is_that_for_the_predicted_class(tmp_path: Path) -> None:
