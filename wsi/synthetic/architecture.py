@@ -6,13 +6,14 @@ empty spaces (clefts, vessels). Objects sit on jittered lattices of their own an
 alone, so a window can be drawn without its neighbours.
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from wsi.synthetic.layout import Layout
-from wsi.synthetic.noise import Field, Pixels, Window, key_of, lattice, smooth
+from wsi.synthetic.noise import Field, Pixels, Window, key_of, lattice, smooth, softened
 
 FAR_UM = -60.0
 DEEPEST_UM = 40.0
@@ -113,7 +114,7 @@ class Drawing:
         """Set `depth`: exact to `DEEPEST_UM`, rounded off where it follows the grid's steps."""
         fields = self.fields
         depth = cv2.distanceTransform((fields.gland > 0).astype(np.uint8), cv2.DIST_L2, 5) * np.float32(self.grid_um)
-        depth = cv2.GaussianBlur(np.minimum(depth - np.float32(0.5), np.float32(DEEPEST_UM)), (0, 0), 1.2)
+        depth = softened(np.minimum(depth - np.float32(0.5), np.float32(DEEPEST_UM)))
         near = np.clip((fields.gland - 2) / 4, 0, 1)
         np.copyto(fields.depth, fields.gland + near * (depth - fields.gland))
 
@@ -148,11 +149,11 @@ def lobed_blob(
     count = 4 + int(draws[4] * 3)
     blob: Field | None = None
     for lobe in range(count):
-        turn = 2 * np.pi * (lobe + 0.6 * draws[lobe % 4]) / count + 6.28 * draws[5]
+        turn = 2 * math.pi * (lobe + 0.6 * float(draws[lobe % 4])) / count + 6.28 * float(draws[5])
         spread = radius_um * (0.42 + 0.35 * draws[(lobe + 1) % 6])
         size = radius_um * (0.42 + 0.22 * draws[(lobe + 3) % 8])
-        dx = fields.x_um[box] - np.float32(x_um + spread * np.cos(turn))
-        dy = fields.y_um[box] - np.float32(y_um + spread * np.sin(turn))
+        dx = fields.x_um[box] - np.float32(x_um + spread * math.cos(turn))
+        dy = fields.y_um[box] - np.float32(y_um + spread * math.sin(turn))
         part = np.float32(size) - np.sqrt(dx * dx + dy * dy)
         if blob is None:
             blob = part

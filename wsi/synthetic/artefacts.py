@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from wsi.synthetic.noise import Field, Pixels, Window, key_of, lattice, smooth
+from wsi.synthetic.noise import Field, Pixels, Window, enlarged, key_of, lattice, smooth, softened
 
 Artefact = Literal[
     "pen-blue",
@@ -91,7 +91,8 @@ class Overlay:
         if name == "black-surround":
             return (edge < side).astype(np.float32), (4, 4, 5)
         if name == "shadow":
-            return np.float32(0.45) * np.clip(1 - (x + 0.25 * y) / np.float32(0.3 * width), 0, 1) ** 1.5, (96, 92, 98)
+            depth = np.clip(1 - (x + 0.25 * y) / np.float32(0.3 * width), 0, 1)
+            return np.float32(0.45) * depth * np.sqrt(depth), (96, 92, 98)
         if name == "glass-edge":
             beyond = side - x + np.float32(0.05) * (y - height / 2)
             line = np.clip(4 - np.abs(beyond) * np.float32(self.mpp / 3), 0, 1)
@@ -120,14 +121,14 @@ class Overlay:
         for j, i in np.argwhere(chance < 0.35):
             x, y = (cells.x + i + jx[j, i]) * pitch - core.x, (cells.y + j + jy[j, i]) * pitch - core.y
             cv2.circle(cover, (round(float(x)), round(float(y))), round(float(4 + 10 * size[j, i]) / grid_um), 0.85, -1)
-        return cv2.GaussianBlur(cover, (0, 0), 1.2)
+        return softened(cover)
 
 
 def _through(rgb: Pixels, opacity: Field, colour: tuple[int, int, int]) -> Pixels:
     """Colours seen through ink or shade: a mixture of the picture and its product with the colour."""
     if not opacity.any():
         return rgb
-    cover = cv2.resize(opacity, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
+    cover = enlarged(opacity, rgb.shape[0] // opacity.shape[0])[..., None]
     ink = np.asarray(colour, np.float32) / 255
     return np.clip(np.rint(rgb * (1 - cover * (1 - ink))), 0, 255).astype(np.uint8)
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi.synthetic.noise import Field, Pixels, Window, key_of, smooth
+from wsi.synthetic.noise import Field, Pixels, Window, key_of, smooth, softened
 from wsi.synthetic.truth import isup_grade, patterns_of
 
 Distances = NDArray[Any]  # (h, w) int16, in sixteenths of a um
@@ -131,8 +131,8 @@ def _distance(mask: NDArray[np.bool_], um: float) -> Distances:
     inside = np.pad(mask.astype(np.uint8), 1)
     signed: Field = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
     signed -= np.where(inside > 0, np.float32(0.5), np.float32(-0.5))
-    signed = cv2.GaussianBlur(signed, (0, 0), 1.2)[1:-1, 1:-1]
-    return (np.clip(signed * um, -_REACH_UM, _REACH_UM) / UNIT_UM).astype(np.int16)
+    signed = softened(np.clip(signed, -_REACH_UM / um, _REACH_UM / um))[1:-1, 1:-1]
+    return (signed * np.float32(um / UNIT_UM)).astype(np.int16)
 
 
 def _tissue_mask(

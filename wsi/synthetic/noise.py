@@ -7,7 +7,7 @@ coordinates (the finaliser of MurmurHash3) gives them, and cubic B-splines over 
 
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -33,6 +33,27 @@ class Window:
 def key_of(seed: int, *names: str | int) -> int:
     """A 32-bit key for one use of randomness, the same on every machine."""
     return zlib.crc32(":".join(str(part) for part in (seed, *names)).encode())
+
+
+def rounded(field: Field, steps: int = 256) -> Field:
+    """Values on a grid of 1 / `steps`.
+
+    Processors differ in the last bit of a fused multiply-add. With few bits in the values and powers of two in the
+    weights nothing is rounded, and every machine gives the same bytes.
+    """
+    return np.rint(field * np.float32(steps)) * np.float32(1 / steps)
+
+
+def enlarged(field: Field, factor: int, steps: int = 256) -> Field:
+    """Linear enlargement by a power of two, the same on every machine."""
+    size = (field.shape[1] * factor, field.shape[0] * factor)
+    return np.asarray(cv2.resize(rounded(field, steps), size, interpolation=cv2.INTER_LINEAR))
+
+
+def softened(field: Field, taps: Literal[3, 5] = 5) -> Field:
+    """Binomial blur (standard deviation 0.7 or 1 pixel), the same on every machine."""
+    kernel = np.array([1, 2, 1] if taps == 3 else [1, 4, 6, 4, 1], np.float32) / (4 if taps == 3 else 16)
+    return np.asarray(cv2.sepFilter2D(rounded(field), -1, kernel, kernel))
 
 
 def _mixed(keys: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -64,7 +85,8 @@ def _taps(start: int, count: int, step: int, cell: float) -> tuple[int, NDArray[
     node = np.floor(place).astype(np.intp)
     t = (place - node).astype(np.float32)
     s = 1 - t
-    weights = np.stack([s**3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / np.float32(6)
+    square, cube = t * t, t * t * t
+    weights = np.stack([s * s * s, 3 * cube - 6 * square + 4, 3 * (square - cube + t) + 1, cube]) / np.float32(6)
     first = int(node[0]) - 1
     return first, node - 1 - first, weights.astype(np.float32)
 
@@ -89,5 +111,5 @@ def smooth(key: int, cell: float, window: Window) -> Field:
     wide = sum(nodes[:, ix + k] * wx[k] for k in range(4))
     field = sum(wide[iy + k] * wy[k][:, None] for k in range(4)) * np.float32(_UNIT_VARIANCE)
     if step > 1:
-        field = cv2.resize(field, (nx * step, ny * step), interpolation=cv2.INTER_LINEAR)
+        field = enlarged(field, step, 4096)
     return field[step : step + window.h, step : step + window.w]

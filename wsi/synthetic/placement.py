@@ -48,6 +48,11 @@ def _spots(key: int, window: Window, pitch: int, grid_um: float) -> _Spots:
     return _Spots(at, (column * um).ravel(), (row * um).ravel(), draw.ravel(), priority.ravel())
 
 
+def _direction(x: Field, y: Field) -> Field:
+    """Angle (n,) of a vector; in double precision, whose last bit never shows."""
+    return np.arctan2(y.astype(np.float64), x.astype(np.float64)).astype(np.float32)
+
+
 def _lining(scene: Scene, window: Window, fields: Fields, tissue: Field, slopes: tuple[Field, ...]) -> nuclei.Places:
     """Nuclei of the epithelium: a row at its height above the stroma, or all through where there is no row to keep."""
     spots = _spots(key_of(scene.seed, "lining"), window, 3, scene.grid_um)
@@ -60,7 +65,7 @@ def _lining(scene: Scene, window: Window, fields: Fields, tissue: Field, slopes:
     keep = (in_row & (lumen < -3.5) | fill) & (tissue[spots.at] > 2.5)
     steep_x, steep_y = slopes[0][spots.at], slopes[1][spots.at]
     scale = np.where(in_row, off / np.maximum(steep_x**2 + steep_y**2, 0.3), 0).astype(np.float32)
-    angle = np.where(in_row, np.arctan2(steep_y, steep_x) + (spots.draw - 0.5) * 0.6, spots.draw * np.float32(np.pi))
+    angle = np.where(in_row, _direction(steep_x, steep_y) + (spots.draw - 0.5) * 0.6, spots.draw * np.float32(np.pi))
     looks = [np.int8(nuclei.LUMINAL), np.int8(nuclei.PLEOMORPHIC)]
     look = np.select([kind == 1, kind == 5], looks, np.int8(nuclei.TUMOUR))
     apart = np.where(
@@ -85,7 +90,7 @@ def _basal(scene: Scene, window: Window, fields: Fields, tissue: Field, slopes: 
     keep = (np.abs(off) < 2.2) & (fields.kind[spots.at] == 1) & (tissue[spots.at] > 2.5) & (fields.lumen[spots.at] < -3)
     steep_x, steep_y = slopes[0][spots.at], slopes[1][spots.at]
     scale = off / np.maximum(steep_x**2 + steep_y**2, 0.3)
-    angle = np.arctan2(steep_x, -steep_y)
+    angle = _direction(-steep_y, steep_x)
     apart = np.full_like(off, 9.0)
     return nuclei.Places(
         spots.x_um - steep_x * scale,
@@ -108,7 +113,7 @@ def _stromal(scene: Scene, window: Window, fields: Fields, tissue: Field, flow: 
     keep &= np.maximum(fields.gland, fields.gap)[spots.at] < -2.5
     across = flow[1]
     rise_y, rise_x = np.gradient(across)
-    angle = np.arctan2(rise_x[spots.at], -rise_y[spots.at]) + (spots.priority - 0.5) * 0.5
+    angle = _direction(-rise_y[spots.at], rise_x[spots.at]) + (spots.priority - 0.5) * 0.5
     look = np.where(round_cell, nuclei.LYMPHOCYTE, nuclei.SPINDLE).astype(np.int8)
     apart = np.where(round_cell, np.float32(6.0), np.float32(8.5))
     return nuclei.Places(spots.x_um, spots.y_um, look, angle.astype(np.float32), spots.priority, apart).take(keep)

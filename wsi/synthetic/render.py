@@ -8,7 +8,7 @@ import numpy as np
 from wsi.synthetic import nuclei, optics
 from wsi.synthetic.architecture import Fields, lattice_objects
 from wsi.synthetic.layout import UNIT_UM, Distances
-from wsi.synthetic.noise import Field, Pixels, Window, key_of, lattice, smooth
+from wsi.synthetic.noise import Field, Pixels, Window, enlarged, key_of, lattice, smooth, softened
 from wsi.synthetic.patterns import draw_architecture
 from wsi.synthetic.placement import place_nuclei
 from wsi.synthetic.scene import Scene
@@ -41,7 +41,7 @@ def _upsampled(scene: Scene, plan: Distances, window: Window) -> Field:
     rows = np.clip(np.arange(y, y + window.h // factor + 2), 0, plan.shape[0] - 1)
     columns = np.clip(np.arange(x, x + window.w // factor + 2), 0, plan.shape[1] - 1)
     part = plan[rows][:, columns].astype(np.float32) * np.float32(UNIT_UM)
-    large = cv2.resize(part, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+    large = enlarged(part, factor, 16)
     return large[factor : factor + window.h, factor : factor + window.w]
 
 
@@ -113,7 +113,7 @@ def _fill_with_fat(scene: Scene, window: Window, fields: Fields, fat: Field) -> 
     hollow[:, 1:] &= label[:, 1:] == label[:, :-1]
     hollow[1:] &= label[1:] == label[:-1]
     from_wall = cv2.distanceTransform(hollow, cv2.DIST_L2, 5) * np.float32(scene.grid_um) - np.float32(1.6)
-    empty = np.minimum(np.minimum(fat, cv2.GaussianBlur(from_wall, (0, 0), 1.5)), -fields.gland - 3)
+    empty = np.minimum(np.minimum(fat, softened(from_wall)), -fields.gland - 3)
     np.maximum(fields.gap, empty, out=fields.gap)
 
 
@@ -130,7 +130,8 @@ def _fibre_flow(scene: Scene, window: Window, gland: Field) -> list[Field]:
     )
     sway = 45 * smooth(key + 3, 240 / g, window)
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    around = np.float32(0.75) * np.exp(np.minimum(gland, 0) * np.float32(1 / 14))
+    nearness = 1 / (1 - np.minimum(gland, 0) * np.float32(1 / 20))
+    around = np.float32(0.75) * nearness * nearness
     across = y * cos - x * sin + bend
     return [x * cos + y * sin + sway, across - around * gland * np.float32(1.6)]
 
@@ -153,8 +154,8 @@ def _cells(window: Window, grid_um: float, fields: Fields, places: nuclei.Places
     walls = np.zeros((window.h, window.w), np.uint8)
     walls[:, 1:] |= label[:, 1:] != label[:, :-1]
     walls[1:] |= label[1:] != label[:-1]
-    blur = cv2.GaussianBlur(walls.astype(np.float32), (0, 0), 0.6)
-    return cv2.GaussianBlur(of_label[label], (0, 0), 0.8), blur
+    blur = softened(walls.astype(np.float32), 3)
+    return softened(of_label[label], 3), blur
 
 
 @lru_cache(maxsize=1)
@@ -178,13 +179,13 @@ def _fibre_sheet() -> Pixels:
 def _grain_sheet() -> Field:
     """A periodic sheet of cytoplasm granules, two pixels per um: (1024, 1024), mean 0, standard deviation 1."""
     rng = np.random.default_rng(808)
-    fine = rng.standard_normal((_SHEET_PX, _SHEET_PX)).astype(np.float32)
+    fine = rng.standard_normal((_SHEET_PX, _SHEET_PX))
     sheet = np.zeros_like(fine)
     for sigma, weight in ((0.7, 0.5), (1.8, 0.7), (5.0, 0.6)):
         padded = cv2.copyMakeBorder(np.roll(fine, int(sigma * 100)), 32, 32, 32, 32, cv2.BORDER_WRAP)
         layer = cv2.GaussianBlur(padded, (0, 0), sigma)[32:-32, 32:-32]
-        sheet += np.float32(weight) * layer / layer.std()
-    return sheet / sheet.std()
+        sheet += weight * layer / layer.std()
+    return (np.rint(sheet * (256 / sheet.std())) / 256).astype(np.float32)
 
 
 def _wrapped(sheet: Field, x: int, y: int, width: int, height: int) -> Field:
@@ -194,7 +195,7 @@ def _wrapped(sheet: Field, x: int, y: int, width: int, height: int) -> Field:
 
 
 def _twice(field: Field) -> Field:
-    return cv2.resize(field, (field.shape[1] * 2, field.shape[0] * 2), interpolation=cv2.INTER_LINEAR)
+    return enlarged(field, 2)
 
 
 def _cover(distance_um: Field, softness: float = 1.1) -> Field:
@@ -208,7 +209,10 @@ def _ground(scene: Scene, window: Window, fields: Fields, tissue: Field, flow: l
     gland, empty = _cover(_twice(fields.gland)), _cover(_twice(np.maximum(fields.lumen, fields.gap)))
     sheet = _twice((fields.kind == 5).astype(np.float32))
     inside = _cover(_twice(tissue), 0.8)
-    along, across, tints, walls, infiltrated = (_twice(f) for f in flow)
+    along, across = (
+        enlarged(f - 512 * np.floor(f[0, 0] / 512), 2, 64) for f in flow[:2]
+    )  # the sheet repeats at 512 um
+    tints, walls, infiltrated = (_twice(f) for f in flow[2:])
     fibre_map = (along * 2 % _SHEET_PX, across * 2 % _SHEET_PX)
     fibres = cv2.remap(_fibre_sheet(), *fibre_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP).astype(np.float32)
     fibres = (fibres - 128) * np.float32(1 / 42)
