@@ -81,17 +81,17 @@ def write_report(run: str | Path) -> Report:
     for name in ("style.css", "report.js"):
         shutil.copyfile(TEMPLATES / name, partial / name)
     pages = environment()
-    places = rank_slides(found.gradings)
+    places, totals = rank_slides(found.gradings), _totals(found)
     previews: dict[str, tuple[int, int]] = {}
     failures = []
     for number, place in enumerate(places):
         slide_id = place.grading.slide_id
         neighbours = (places[number - 1] if number else None, places[number + 1] if number + 1 < len(places) else None)
         try:
-            previews[slide_id] = _write_slide(partial, pages, found, place, neighbours)
+            previews[slide_id] = _write_slide(partial, pages, found, totals, place, neighbours)
         except WsiError as error:
             failures.append(Quarantined.of(slide_id, "report", error))
-    _write_index(partial, pages, found, places, previews)
+    _write_index(partial, pages, found, totals, places, previews)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return Report(folder / "index.html", tuple(failures))
@@ -130,7 +130,12 @@ def share_text(share: float) -> str:
 
 
 def _write_index(
-    folder: Path, pages: Environment, found: Run, places: Sequence[Place], previews: dict[str, tuple[int, int]]
+    folder: Path,
+    pages: Environment,
+    found: Run,
+    totals: dict[str, Any],
+    places: Sequence[Place],
+    previews: dict[str, tuple[int, int]],
 ) -> None:
     chunks = [places[start : start + SLIDES_PER_PAGE] for start in range(0, len(places), SLIDES_PER_PAGE)] or [[]]
     names = ["index.html", *(f"page-{number}.html" for number in range(2, len(chunks) + 1))]
@@ -144,7 +149,7 @@ def _write_index(
             rule=RULE,
             page=number,
             page_names=names,
-            totals=_totals(found),
+            totals=totals,
         )
         write_atomic(folder / names[number], text.encode())
 
@@ -186,7 +191,12 @@ def _totals(found: Run) -> dict[str, Any]:
 
 
 def _write_slide(
-    folder: Path, pages: Environment, found: Run, place: Place, neighbours: tuple[Place | None, Place | None]
+    folder: Path,
+    pages: Environment,
+    found: Run,
+    totals: dict[str, Any],
+    place: Place,
+    neighbours: tuple[Place | None, Place | None],
 ) -> tuple[int, int]:
     """Write one slide's page and pictures; gives the size of its preview."""
     graded = load_slide(found.folder, place.grading.slide_id)
@@ -200,7 +210,7 @@ def _write_slide(
         root="../",
         run=found,
         model=found.model,
-        totals=_totals(found),
+        totals=totals,
         place=place,
         before=neighbours[0],
         after=neighbours[1],

@@ -84,7 +84,7 @@ def test_a_slide_page_says_everything(run: Path) -> None:
         "Grade group 0 0.04",
         "Attention, times the mean tile",
         "Evidence for Grade group 3, probability of the tile alone",
-        "1 3.0 × the mean attention evidence 0.00 x 70 µm, y 25 µm",  # (140, 50) px0 at 0.5 um
+        "1 3.0 × the mean attention evidence 0.00 for Grade group 4 x 70 µm, y 25 µm",  # (140, 50) px0 at 0.5 um
         "Tissue 2.50 mm²",
         "Unreadable tiles 1 (17 %); left out of the grade",
         "x 90 µm, y 45 µm cannot be decoded",
