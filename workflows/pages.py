@@ -42,17 +42,15 @@ THIN_SPACE = "\u202f"
 
 METRIC_NAMES = {
     "qwk": "Quadratic weighted kappa",
+    "mae": "Mean absolute grade error",
+    "auroc": "Slide AUROC",
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
-    "auroc": "Slide AUROC",
-    "auprc": "Average precision",
-    "f1": "F1",
-    "macro_f1": "Macro F1",
-    "log_loss": "Log loss",
-    "brier": "Brier score",
     "ece": "Expected calibration error",
-    "mae": "Mean absolute grade error",
+    "brier": "Brier score",
+    "log_loss": "Log loss",
 }
+"""How metrics are called on the page, in the order in which they stand; others follow under their own names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +110,16 @@ def environment() -> Environment:
         "share": share_text,
         "thousands": _thousands,
         "unbroken": lambda text: text.replace(" ", "\u00a0") if len(text) <= LONGEST_UNBROKEN else text,
-        "metric": lambda name: METRIC_NAMES.get(name, str(name).replace("_", " ")),
+        "metric": lambda name: METRIC_NAMES.get(name, name.replace("_", " ")),
+        "in_order": lambda metrics: sorted(metrics, key=lambda metric: _metric_rank(metric.name)),
         "listed": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }
     return pages
+
+
+def _metric_rank(name: str) -> int:
+    known = list(METRIC_NAMES)
+    return known.index(name) if name in known else len(known)
 
 
 def short_label(label: str) -> str:
@@ -282,7 +286,7 @@ def _bad_rows(graded: GradedSlide) -> list[dict[str, Any]]:
 
 
 def _place_text(x_um: float, y_um: float) -> str:
-    return f"x {_thousands(round(x_um))} µm, y {_thousands(round(y_um))} µm"
+    return f"x {_thousands(round(x_um))}\u00a0µm, y {_thousands(round(y_um))}\u00a0µm"
 
 
 def _thousands(number: int) -> str:

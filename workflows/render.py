@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.heatmaps import FOLDER, render_run, render_slide
+from workflows.heatmaps import FOLDER, render_run
 
 EXIT_QUARANTINED = 3
 
@@ -30,6 +30,3 @@ def command(
         typer.echo(f"  not drawn: {failure.slide_id}: {failure.message} [{failure.error_class}]", err=True)
     if failures:
         raise typer.Exit(EXIT_QUARANTINED)
-
-
-__all__ = ["FOLDER", "command", "render_run", "render_slide"]

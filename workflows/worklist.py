@@ -24,8 +24,10 @@ QUALITY_WEIGHT = 0.25
 WORST_BAD_SHARE = 0.2
 LITTLE_TISSUE_MM2 = 1.0
 TOLD_BAD_SHARE = 0.02
-RIVAL_PROBABILITY = 0.25
-"""A second class with at least this probability makes the grade uncertain in the reason's words."""
+RIVAL_SHARE = 0.5
+"""A class with at least this share of the highest probability makes the grade uncertain in the reason's words."""
+
+MOST_RIVALS = 3
 
 HARMLESS = ("benign", "normal", "negative", "no tumour", "no tumor", "non-tumour", "non-tumor", "healthy")
 
@@ -87,9 +89,8 @@ def reason(grading: Grading) -> str:
     """Why a slide has its place, in words: `grade group 5 (0.83); 12 % of tiles unreadable`."""
     label = grading.label.replace("Grade group", "grade group", 1)
     parts = [f"{label} ({grading.confidence:.2f})"]
-    rival = _rival(grading)
-    if rival:
-        parts.append(rival)
+    if rivals := _rivals(grading):
+        parts.append(rivals)
     if grading.bad_share >= TOLD_BAD_SHARE:
         parts.append(f"{grading.bad_share:.0%} of tiles unreadable".replace("%", " %"))
     elif grading.bad_tiles:
@@ -99,19 +100,17 @@ def reason(grading: Grading) -> str:
     return "; ".join(parts)
 
 
-def _rival(grading: Grading) -> str:
-    order = sorted(range(len(grading.classes)), key=lambda k: (-grading.probabilities[k], k))
-    if len(order) < 2:
+def _rivals(grading: Grading) -> str:
+    names, chances = _short(grading.task, grading.classes), grading.probabilities
+    top = max(range(len(chances)), key=lambda k: (chances[k], -k))
+    if grading.classes[top] != grading.predicted:
+        return f"probability is highest for {names[top]} ({chances[top]:.2f})"
+    likely = [name for name, chance in zip(names, chances, strict=True) if chance >= RIVAL_SHARE * chances[top]]
+    if len(likely) == 1:
         return ""
-    first, second = order[:2]
-    predicted = grading.classes.index(grading.predicted)
-    if grading.probabilities[second] < RIVAL_PROBABILITY and predicted == first:
-        return ""
-    names = _short(grading.task, grading.classes)
-    low, high = sorted((first, second))
-    if predicted not in (first, second):
-        return f"probability is highest for {names[first]} ({grading.probabilities[first]:.2f})"
-    return f"uncertain between {names[low]} and {names[high]}"
+    if len(likely) > MOST_RIVALS:
+        return f"uncertain among {len(likely)} {'grades' if grading.task == 'grade' else 'classes'}"
+    return f"uncertain between {', '.join(likely[:-1])} and {likely[-1]}"
 
 
 def _short(task: Task, classes: tuple[str, ...]) -> list[str]:

@@ -74,6 +74,11 @@ def test_order_and_ties() -> None:
             {"probabilities": (0.02, 0.05, 0.4, 0.41, 0.1, 0.02)},
             "grade group 3 (0.41); uncertain between 2 and 3",
         ),
+        (
+            {"probabilities": (0.0, 0.05, 0.1, 0.25, 0.3, 0.3)},
+            "grade group 4 (0.30); uncertain between 3, 4 and 5",
+        ),
+        ({"probabilities": (0.1, 0.1, 0.2, 0.2, 0.2, 0.2)}, "grade group 2 (0.20); uncertain among 6 grades"),
         ({"bad_tiles": 12, "tiles": 88}, "grade group 5 (1.00); 12 % of tiles unreadable"),
         ({"bad_tiles": 1, "tiles": 999}, "grade group 5 (1.00); 1 unreadable tile"),
         ({"tissue_mm2": 0.4}, "grade group 5 (1.00); little tissue (0.4 mm²)"),
