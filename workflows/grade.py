@@ -238,7 +238,7 @@ class GradeOne:
             return None
         same = graded.model_id == self.summary.model_id and graded.info == store.slide
         same = same and graded.patient_id == source.patient_id
-        drawn = folder.is_dir() and len(list(folder.iterdir())) >= len(EXPORTS)
+        drawn = all((folder / name).is_file() for export in EXPORTS.values() for name in export.file_names)
         return graded.grading if same and drawn else None
 
 
