@@ -110,6 +110,14 @@ def test_both_readers_decode_the_same_colours(tmp_path: Path, subsampling: str) 
     assert np.abs(other - picture(path)).mean() < 1
 
 
+def test_a_slide_at_half_the_magnification(tmp_path: Path) -> None:
+    truth = write_slide(tmp_path / "S.svs", seed=3, size_px0=(2304, 512), grade=0, mpp=0.5)
+    assert truth.mask_downsample == 16
+    with openslide.OpenSlide(tmp_path / "S.svs") as slide:
+        assert float(slide.properties["openslide.mpp-x"]) == 0.5
+        assert float(slide.properties["openslide.objective-power"]) == 20
+
+
 def test_lower_levels_are_the_area_average(made: tuple[Path, SlideTruth]) -> None:
     level0, level1 = picture(made[0]), picture(made[0], 1)
     average = cv2.resize(level0[:2048, :2100], (525, 512), interpolation=cv2.INTER_AREA)

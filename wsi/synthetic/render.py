@@ -62,7 +62,7 @@ def _illumination(scene: Scene, window: Window) -> Field:
 def _amount(values: Field) -> Pixels:
     """Stain amounts as bytes; dithered, so that a slow slope shows no steps."""
     height, width = values.shape
-    return np.clip(values * optics.UNIT + _dither_sheet()[:height, :width], 0, 255).astype(np.uint8)
+    return np.clip(values * optics.UNIT + _wrapped(_dither_sheet(), 0, 0, width, height), 0, 255).astype(np.uint8)
 
 
 @lru_cache(maxsize=1)
