@@ -67,14 +67,14 @@ def _grey(density: np.ndarray) -> np.ndarray:
 def _coloured_hues(density: np.ndarray) -> list[np.ndarray]:
     """Blue, green, red ink, by how much of each channel they absorb.
 
-    Haematoxylin takes as much green as red, eosin mostly green and half as much blue: a blue that spares green, a
-    green, and a red that takes as much blue as green and no red at all are none of them.
+    Haematoxylin takes at least as much green as red, eosin mostly green and half as much blue: a blue that spares
+    green, a green, and a red that takes nearly as much blue as green and little red are none of them.
     """
     red, green, blue = density[..., 0], density[..., 1], density[..., 2]
     return [
-        (green < 0.8 * red) & (blue < 0.8 * red),
+        (green < 0.92 * red) & (blue < 0.75 * red),
         green < 0.85 * np.minimum(red, blue),
-        (red < 0.15 * green) & (blue > 0.75 * green),
+        (red < 0.35 * green) & (blue > 0.75 * green),
     ]
 
 

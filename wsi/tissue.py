@@ -34,6 +34,9 @@ light, which the eye hardly sees; at 0.03 the palest tissue that can be graded w
 GREYNESS = 0.08
 """A pixel whose channels differ by less than this share of their mean density is grey: shadow, dust, glass edge."""
 
+INK_FRINGE_UM = 40.0
+"""Colour within this distance of ink that is less than twice as wide belongs to the ink."""
+
 WALL_UM = 24.0
 """Half the width of the thickest wall between fat cells; what is thicker is solid tissue and is not closed."""
 
@@ -149,6 +152,9 @@ def tissue_of_density(overview: Overview, density: np.ndarray, ink: np.ndarray) 
     colour = _colour(density, ink | ~overview.readable)
     glass = empty_glass(density)
     mask = _coloured(colour, glass, side_um)
+    fringe = _ink_fringe(mask, ink, side_um)
+    mask &= ~fringe
+    colour[fringe] = 0
     mask |= _fat(colour, glass, mask, side_um)
     mask = _trimmed(mask, colour)
     mask = ~_without_small(~mask, SMALLEST_HOLE_UM2 / area_um2) & overview.readable
@@ -169,6 +175,14 @@ def _coloured(colour: np.ndarray, glass: np.ndarray, side_um: float) -> np.ndarr
     smooth = cv2.GaussianBlur(colour, (0, 0), SMOOTHING_UM / side_um)
     weak = _threshold(smooth[glass])
     return _holding(smooth > weak, smooth > 2 * weak)
+
+
+def _ink_fringe(coloured: np.ndarray, ink: np.ndarray, side_um: float) -> np.ndarray:
+    """Narrow colour beside ink (H, W) bool: where a stroke fades out or two mix, ink has the hue of a stain."""
+    if not ink.any():
+        return ink
+    reach = round(INK_FRINGE_UM / side_um)
+    return coloured & morph(ink, cv2.MORPH_DILATE, reach) & ~morph(coloured, cv2.MORPH_OPEN, reach)
 
 
 def _threshold(glass: np.ndarray) -> float:

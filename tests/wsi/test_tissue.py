@@ -13,6 +13,7 @@ from wsi.errors import MissingMppError, TileReadError, UnsupportedStainError
 from wsi.outline import mask_polygons
 from wsi.overview import Overview, read_overview
 from wsi.slide import Slide, SlideInfo, open_slide
+from wsi.synthetic import write_slide
 from wsi.tissue import TissueMask, check_brightfield, find_tissue, tissue_polygons
 
 EOSIN = np.array([0.05, 0.35, 0.18], np.float32)
@@ -23,6 +24,8 @@ INKS = {
     "green": (0.95, 0.25, 0.6),
     "red": (0.04, 0.95, 0.85),
     "pale blue": (0.4, 0.2, 0.05),
+    "ink blue": (0.83, 0.63, 0.23),
+    "brick red": (0.16, 0.86, 0.71),
 }
 
 
@@ -299,6 +302,20 @@ class TestArtefacts:
         pixels[:, 850:] = 255
         pixels[:120] = 255
         assert iou(find_tissue(open_slide(save(tmp_path, pixels), mpp=(4.0, 4.0))), canvas.truth) > 0.97
+
+
+class TestSyntheticSlides:
+    def test_iou_with_the_truth(self, tmp_path: Path) -> None:
+        scores = []
+        for seed, names in enumerate((("pen-blue", "shadow"), ("pale", "pen-red"), ("fat",))):
+            path = tmp_path / f"{seed}.svs"
+            truth = write_slide(path, seed=seed, size_px0=(4096, 4096), grade=0, site=seed, artefacts=names)
+            slide = open_slide(path, content_hash="0")
+            tissue = find_tissue(slide)
+            slide.close()
+            assert tissue.downsample == (truth.mask_downsample, truth.mask_downsample)
+            scores.append(iou(tissue, truth.tissue_mask))
+        assert np.mean(scores) >= 0.95
 
 
 class DamagedSlide:
