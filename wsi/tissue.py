@@ -21,8 +21,9 @@ TISSUE_METHOD = "optical-density-1"
 SMALLEST_PIECE_UM2 = 12_544.0
 """Smaller pieces are dropped: not one default tile (224 px at 0.5 um/px) fits in; dust and debris are this small."""
 
-SMALLEST_HOLE_UM2 = 25_000.0
-"""Smaller holes are filled: lumina, vessels, fat cells (180 um wide, two default tiles). Larger ones are gaps."""
+SMALLEST_HOLE_UM2 = 12_544.0
+"""Smaller holes are filled: lumina, vessels and fat cells (to 120 um wide) belong to the tissue. A hole in which a
+default tile fits is a gap."""
 
 SMOOTHING_UM = 8.0
 """Standard deviation of the smoothing before the threshold: JPEG noise goes, a fat cell's wall stays."""

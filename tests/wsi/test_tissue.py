@@ -141,7 +141,7 @@ class TestMask:
 
 
 class TestHoles:
-    @pytest.mark.parametrize(("radius_um", "stays"), [(70, False), (130, True)])
+    @pytest.mark.parametrize(("radius_um", "stays"), [(55, False), (80, True)])
     def test_large_holes_stay_and_small_ones_are_filled(self, tmp_path: Path, radius_um: int, stays: bool) -> None:
         pixels = np.full((800, 800, 3), 240, np.uint8)
         pixels[disc_mask((800, 800), 400, 400, 300)] = (225, 150, 190)
