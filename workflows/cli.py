@@ -105,7 +105,25 @@ def root(
         defaults = read_defaults(config)
         if unknown := sorted(set(defaults) - set(COMMANDS)):
             raise UsageError(f"{config}: no command is called {unknown[0]!r}; there are: {', '.join(COMMANDS)}")
-        ctx.default_map = defaults
+        name = ctx.invoked_subcommand
+        if name in defaults:
+            ctx.default_map = {name: _by_parameter(load_command(name), defaults[name], f"{config}, [{name}]")}
+
+
+def _by_parameter(command: Any, table: dict[str, Any], where: str) -> dict[str, Any]:
+    """Defaults by the names of the function's parameters, out of those by the names on the command line."""
+    names = {
+        spelling.lstrip("-").replace("-", "_"): parameter.name
+        for parameter in command.params
+        for spelling in parameter.opts
+    }
+    if unknown := sorted(set(table) - set(names)):
+        raise UsageError(f"{where}: no option is called {unknown[0]!r}; there are: {', '.join(sorted(names))}")
+    return {names[key]: value for key, value in table.items()}
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -120,12 +138,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         typer.echo("interrupted; the same command goes on where it stopped", err=True)
         code = EXIT_INTERRUPTED
     except ClickException as error:
-        error.show()  # type: ignore[attr-defined]
+        _show_usage(error)
         code = EXIT_USAGE
     except WsiError as error:
         if debug:
             raise
-        typer.echo(f"histograde: {error}", err=True)
+        typer.echo(f"histograde: {_one_line(str(error))}", err=True)
         code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -133,9 +151,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"histograde: unexpected {type(error).__name__}: {error} (--debug shows where)", err=True)
+        what = _one_line(f"{type(error).__name__}: {error}")
+        typer.echo(f"histograde: unexpected {what} (--debug shows where)", err=True)
         code = EXIT_FAILED
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show_usage(error: Any) -> None:
+    """What click has to say of wrong arguments, in one line; the help where no argument was given at all."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    where = error.ctx.command_path if getattr(error, "ctx", None) else "histograde"
+    typer.echo(f"{where}: {_one_line(error.format_message())} (see {where} --help)", err=True)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def read_defaults(path: Path) -> dict[str, Any]:
         If the file cannot be read, or is not a table of tables.
     """
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as TOML ({error})") from error
     for name, table in tables.items():

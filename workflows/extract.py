@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workflows.options import Device, MaxBad, ReaderName, SlideMpp, Slides, Weights, Workers
+from workflows.options import MAX_BAD, Device, MaxBad, ReaderName, SlideMpp, Slides, Weights, Workers
 
 if TYPE_CHECKING:
     from workflows.pipeline import ExtractConfig, Failure, SlideResult
@@ -29,7 +29,7 @@ def command(
     workers: Workers = 0,
     device: Device = "auto",
     reader: ReaderName = None,
-    max_bad: MaxBad = 0.2,
+    max_bad: MaxBad = MAX_BAD,
     chunk_tiles: Annotated[int, typer.Option(min=1, help="Tiles in one task: the most that a crash can cost.")] = 512,
 ) -> None:
     """Slides to tissue, tiles and features, in one Zarr v3 store per slide.
@@ -97,6 +97,22 @@ class ExtractSummary:
         return "\n".join([head, *([f"{len(lines)} quarantined:", *lines] if lines else [])])
 
 
+def make_root(store: Path) -> None:
+    """Make the folder of the stores.
+
+    Raises
+    ------
+    UsageError
+        If that cannot be.
+    """
+    from wsi.errors import UsageError
+
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{store}: cannot be the folder of the stores ({error.strerror}); check --store") from error
+
+
 def extract(sources: "list[SlideSource]", config: "ExtractConfig") -> ExtractSummary:
     """Extract features of all slides, with progress, and write `run.json` into the store's folder.
 
@@ -110,6 +126,7 @@ def extract(sources: "list[SlideSource]", config: "ExtractConfig") -> ExtractSum
     from workflows.pipeline import check_encoder_takes, run_pipeline, total_seconds
     from workflows.progress import Progress
 
+    make_root(config.store)
     check_encoder_takes(config)
     summary = ExtractSummary()
     start = time.perf_counter()

@@ -9,6 +9,7 @@ import typer
 from workflows.options import ReaderName, SlideMpp
 
 if TYPE_CHECKING:
+    from wsi.errors import WsiError
     from wsi.slide import Slide
 
 
@@ -24,14 +25,20 @@ def command(
 
     Example: `histograde info slide.svs`
     """
-    from wsi.slide import open_slide
+    from wsi.errors import UnreadableSlideError
+    from wsi.slide import open_slide, path_slide_id
     from wsi.units import parse_mpp
 
-    opened = open_slide(slide, reader=reader, fallback_mpp=None if slide_mpp is None else parse_mpp(slide_mpp))
+    fallback_mpp = None if slide_mpp is None else parse_mpp(slide_mpp)
     try:
-        facts = describe(opened)
-    finally:
-        opened.close()
+        opened = open_slide(slide, reader=reader, fallback_mpp=fallback_mpp)
+    except UnreadableSlideError as error:
+        facts: dict[str, Any] = {"slide_id": path_slide_id(slide)} | _refused(error)
+    else:
+        try:
+            facts = describe(opened)
+        finally:
+            opened.close()
     typer.echo(json.dumps(facts, indent=1) if as_json else text(facts))
     if not facts["accepted"]:
         raise typer.Exit(3)
@@ -41,22 +48,32 @@ def describe(slide: "Slide") -> dict[str, Any]:
     """Everything `info` prints, as JSON values."""
     from dataclasses import asdict
 
-    from wsi.errors import WsiError
-    from wsi.overview import read_overview
-    from wsi.tissue import check_brightfield
+    from workflows.options import MAX_BAD
+    from wsi.errors import NoTissueError, WsiError
+    from wsi.glass import check_brightfield
+    from wsi.overview import check_readable, read_overview
+    from wsi.tissue import find_tissue
 
     facts: dict[str, Any] = json.loads(json.dumps(asdict(slide.info)))
     facts["associated_images"] = sorted(slide.associated_images)
-    facts |= {"accepted": True, "refusal": None, "error_class": None, "remedy": None}
+    facts |= {"accepted": True, "refusal": None, "error_class": None, "remedy": None, "tissue_mm2": None}
     try:
         slide.info.require_mpp()
         overview = read_overview(slide)
         facts["unreadable_share"] = round(overview.unreadable_share, 6)
         check_brightfield(overview)
+        check_readable(overview, MAX_BAD)
         probe_level0(slide)
+        facts["tissue_mm2"] = round(find_tissue(overview).area_um2 / 1e6, 3)
+        if not facts["tissue_mm2"]:
+            raise NoTissueError("no tissue on it")
     except WsiError as error:
-        facts |= {"accepted": False, "refusal": str(error), "error_class": error.code, "remedy": error.remedy}
+        facts |= _refused(error)
     return facts
+
+
+def _refused(error: "WsiError") -> dict[str, Any]:
+    return {"accepted": False, "refusal": str(error), "error_class": error.code, "remedy": error.remedy}
 
 
 def probe_level0(slide: "Slide") -> None:
@@ -84,6 +101,9 @@ def probe_level0(slide: "Slide") -> None:
 
 def text(facts: dict[str, Any]) -> str:
     """The facts for people."""
+    verdict = "yes" if facts["accepted"] else f"no [{facts['error_class']}]: {facts['refusal']}"
+    if "reader" not in facts:
+        return f"{'slide':<10}  {facts['slide_id']}\n{'accepted':<10}  {verdict}"
     mpp = facts["mpp"]
     w, h = facts["level_sizes_px"][0]
     power = facts["objective_power"]
@@ -104,6 +124,7 @@ def text(facts: dict[str, Any]) -> str:
         ("bounds", "the whole slide" if whole else f"{bw:,} x {bh:,} px at ({x:,}, {y:,})"),
         ("images", ", ".join(facts["associated_images"]) or "none"),
         ("sha256", facts["content_hash"]),
-        ("accepted", "yes" if facts["accepted"] else f"no [{facts['error_class']}]: {facts['refusal']}"),
+        ("tissue", "not looked for" if facts["tissue_mm2"] is None else f"{facts['tissue_mm2']:.1f} mm2"),
+        ("accepted", verdict),
     ]
     return "\n".join(f"{name:<10}  {value}" for name, value in rows)

@@ -2,7 +2,8 @@
 
 import csv
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,10 +71,11 @@ def find_slides(arguments: Sequence[str | Path], fallback_mpp: tuple[float, floa
     UsageError
         If nothing is found, a CSV is wrong, or two slides would have one name.
     """
-    found: dict[Path, SlideSource] = {}
+    found: dict[str, SlideSource] = {}
     for argument in arguments:
         for source in _resolve(str(argument), fallback_mpp):
-            found.setdefault(source.path.resolve(), source)
+            place = os.path.realpath(source.path)
+            found[place] = _of_two(found[place], source) if place in found else source
     by_id: dict[str, SlideSource] = {}
     for source in found.values():
         store_path(".", source.slide_id)
@@ -88,12 +90,35 @@ def find_slides(arguments: Sequence[str | Path], fallback_mpp: tuple[float, floa
     return [by_id[slide_id] for slide_id in sorted(by_id)]
 
 
+def _of_two(one: SlideSource, other: SlideSource) -> SlideSource:
+    """What is known of a slide that is named twice: what a CSV says goes before the bare path.
+
+    Raises
+    ------
+    UsageError
+        If two lines of CSVs say different things of it.
+    """
+    for bare, described in ((other, one), (one, other)):
+        if bare == _source(bare.path, bare.fallback_mpp):
+            return described
+    if replace(one, path=other.path) != other:
+        raise UsageError(
+            f"{one.path} is named twice, as {one.slide_id!r} and as {other.slide_id!r}, or with different patient_id, "
+            "site or mpp; give each slide one line"
+        )
+    return one
+
+
 def _resolve(argument: str, mpp: tuple[float, float] | None) -> Iterator[SlideSource]:
     path = Path(argument)
     if path.suffix.lower() == ".csv":
         yield from (replace(source, fallback_mpp=mpp) for source in read_slide_list(path))
+    elif _is_side_folder(path):
+        return
     elif path.is_dir():
         paths = list(_in_folder(path))
+        if not paths and path.suffix.lower() in SUFFIXES:
+            paths = [path]
         if not paths:
             raise UsageError(f"{path}: no slide in this folder (known are {' '.join(sorted(SUFFIXES))})")
         yield from (_source(part, mpp) for part in paths)
@@ -104,7 +129,10 @@ def _resolve(argument: str, mpp: tuple[float, float] | None) -> Iterator[SlideSo
         if not matches:
             raise UsageError(f"{argument}: matches no file")
         for match in matches:
-            yield from _resolve(str(match), mpp)
+            if match.is_dir() and match.suffix.lower() not in SUFFIXES:
+                yield from () if _is_side_folder(match) else (_source(part, mpp) for part in _in_folder(match))
+            else:
+                yield from _resolve(str(match), mpp)
 
 
 def _source(path: Path, mpp: tuple[float, float] | None) -> SlideSource:
@@ -112,17 +140,29 @@ def _source(path: Path, mpp: tuple[float, float] | None) -> SlideSource:
     return SlideSource(slide_id, path, patient_id=slide_id, fallback_mpp=mpp)
 
 
-def _in_folder(folder: Path) -> Iterable[Path]:
-    """Slides below a folder. A folder of DICOM instances is one slide; side folders of MIRAX hold none."""
-    parts = sorted(part for part in folder.iterdir() if not part.name.startswith("."))
-    if any(part.suffix.lower() == ".dcm" for part in parts):
-        return [folder]
-    sides = {part.with_suffix("") for part in parts if part.suffix.lower() == ".mrxs"}
-    slides = [part for part in parts if part.is_file() and part.suffix.lower() in SUFFIXES]
+def _in_folder(folder: Path, above: frozenset[str] = frozenset()) -> list[Path]:
+    """Slides below a folder. DICOM instances in one folder are one slide; side folders of MIRAX hold none.
+
+    A link that leads nowhere counts: its slide is missed by name. One that leads back up is not followed.
+    """
+    if (place := os.path.realpath(folder)) in above:
+        return []
+    try:
+        parts = sorted(part for part in folder.iterdir() if not part.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be listed ({error.strerror})") from error
+    files = [part for part in parts if not part.is_dir() and part.suffix.lower() in SUFFIXES]
+    slides = [part for part in files if part.suffix.lower() != ".dcm"]
+    if len(slides) < len(files):
+        slides.append(folder)
     for part in parts:
-        if part.is_dir() and part not in sides and part.suffix != ".zarr":
-            slides += _in_folder(part)
+        if part.is_dir() and not _is_side_folder(part) and part.suffix != ".zarr":
+            slides += _in_folder(part, above | {place})
     return slides
+
+
+def _is_side_folder(folder: Path) -> bool:
+    return folder.with_name(f"{folder.name}.mrxs").exists() and folder.is_dir()
 
 
 def read_slide_list(path: Path) -> list[SlideSource]:
@@ -135,26 +175,27 @@ def read_slide_list(path: Path) -> list[SlideSource]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle)
-            if missing := {"slide_id", "path"} - set(reader.fieldnames or ()):
+            reader = csv.DictReader(handle, skipinitialspace=True)
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            if missing := {"slide_id", "path"} - set(columns):
                 raise UsageError(
-                    f"{path}: column {', '.join(sorted(missing))} is missing; needed are slide_id and path"
+                    f"{path}: column {', '.join(sorted(missing))} is missing; needed are slide_id and path, separated "
+                    f"by commas, found: {', '.join(columns) or 'nothing'}"
                 )
-            rows = list(reader)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read as a CSV ({error})") from error
     sources = []
-    for number, row in enumerate(rows, start=2):
-        if not row["slide_id"] or not row["path"]:
+    for number, row in rows:
+        text = {name: (row.get(name) or "").strip() for name in ("slide_id", "path", "patient_id", "site", "mpp")}
+        if not text["slide_id"] or not text["path"]:
             raise UsageError(f"{path}, line {number}: slide_id or path is empty")
-        own = parse_mpp(row["mpp"]) if row.get("mpp") else None
-        sources.append(
-            SlideSource(
-                row["slide_id"],
-                path.parent / row["path"],
-                row.get("patient_id") or row["slide_id"],
-                row.get("site") or "",
-                own,
-            )
-        )
+        try:
+            store_path(".", text["slide_id"])
+            mpp = parse_mpp(text["mpp"]) if text["mpp"] else None
+        except UsageError as error:
+            raise UsageError(f"{path}, line {number}: {error}") from error
+        patient_id = text["patient_id"] or text["slide_id"]
+        sources.append(SlideSource(text["slide_id"], path.parent / text["path"], patient_id, text["site"], mpp))
     return sources

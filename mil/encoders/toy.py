@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mil.encoders.card import EncoderCard
+from wsi.errors import UsageError
 
 PERCENTILES = (5, 25, 50, 75, 95)
 
@@ -49,5 +50,13 @@ def colour_statistics(tile: np.ndarray) -> np.ndarray:
 
 
 def load(weights: Path | None, device: str) -> ToyEncoder:
-    """The toy encoder; it has no weights and runs on the CPU."""
+    """The toy encoder; it has no weights and runs on the CPU, whatever the device.
+
+    Raises
+    ------
+    UsageError
+        If weights are given.
+    """
+    if weights is not None:
+        raise UsageError(f"the toy encoder has no weights; leave out --weights {weights}")
     return ToyEncoder()

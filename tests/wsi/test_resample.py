@@ -1,0 +1,105 @@
+"""Resampling against box integration in float64, from whole and fractional places, over whole and fractional factors."""
+
+import numpy as np
+import pytest
+
+from tests.hostile.makers import write_svs
+from wsi import resample
+from wsi.resample import axis_weights, level_window, read_scaled, resize_rect
+from wsi.slide import open_slide
+
+
+def integral(image: np.ndarray, start: float, stop: float) -> np.ndarray:
+    """Mean over rows [start, stop) of float64 (H, ...): a pixel is a box of constant value."""
+    total = np.zeros(image.shape[1:])
+    for row in range(int(np.floor(start)), int(np.ceil(stop))):
+        total += image[min(max(row, 0), len(image) - 1)] * (min(stop, row + 1) - max(start, row))
+    return total / (stop - start)
+
+
+def box_average(image: np.ndarray, rect: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
+    """The definition, pixel by pixel: (h, w, 3) float64."""
+    x, y, w, h = rect
+    image = image.astype(np.float64)
+    rows = [integral(image, y + h * row / size[1], y + h * (row + 1) / size[1]) for row in range(size[1])]
+    turned = np.stack(rows).transpose(1, 0, 2)
+    columns = [integral(turned, x + w * col / size[0], x + w * (col + 1) / size[0]) for col in range(size[0])]
+    return np.stack(columns).transpose(1, 0, 2)
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.random.default_rng(7).integers(0, 256, (90, 110, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("rect", "size"),
+    [
+        ((0, 0, 110, 90), (55, 45)),
+        ((3, 5, 60, 60), (20, 20)),
+        ((3.25, 5.75, 60, 60), (20, 20)),
+        ((0, 0, 110, 90), (54, 44)),
+        ((10.125, 7.5, 45.37, 45.37), (23, 23)),
+        ((1, 1, 33.01, 33.01), (32, 32)),
+        ((0.4, 0.6, 100.3, 80.9), (7, 3)),
+        ((12, 9, 32, 32), (32, 32)),
+        ((12.5, 9.25, 32, 32), (32, 32)),
+    ],
+)
+def test_every_pixel_is_the_mean_of_what_it_covers(image, rect, size):
+    expected = box_average(image, rect, size)
+    assert np.abs(resize_rect(image, rect, size) - expected).max() <= 0.5 + 1e-3
+
+
+def test_a_whole_copy_is_the_pixels_themselves(image):
+    np.testing.assert_array_equal(resize_rect(image, (12, 9, 32, 24), (32, 24)), image[9:33, 12:44])
+
+
+def test_the_weights_of_a_pixel_sum_to_one_and_stay_inside():
+    for start, length, size in [(0.0, 10.0, 3), (2.5, 7.3, 5), (0.0, 3.0, 9), (-1.0, 12.0, 4)]:
+        index, weight = axis_weights(start, length, size, 10)
+        np.testing.assert_allclose(weight.sum(axis=1), 1, atol=1e-6)
+        assert index.min() >= 0
+        assert index.max() <= 9
+
+
+def test_enlarging_a_ramp_keeps_it_a_ramp():
+    ramp = np.repeat(np.repeat(np.arange(0, 250, 10, dtype=np.uint8)[None, :, None], 25, axis=0), 3, axis=2)
+    larger = resize_rect(ramp, (5, 5, 10, 10), (40, 40))[0, :, 0]
+    centres = 5 + (np.arange(40) + 0.5) / 4 - 0.5
+    assert np.abs(larger - 10 * centres).max() <= 0.5
+
+
+def test_bands_make_no_seam(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(1).integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", pixels)
+    slide = open_slide(tmp_path / "a.npy")
+    whole = read_scaled(slide, (0.0, 0.0, 200.0, 300.0), (31, 47))
+    monkeypatch.setattr(resample, "MAX_BAND_PX", 3000)
+    np.testing.assert_array_equal(read_scaled(slide, (0.0, 0.0, 200.0, 300.0), (31, 47)), whole)
+    assert np.abs(whole - box_average(pixels, (0, 0, 200, 300), (31, 47))).max() <= 0.501
+
+
+@pytest.mark.parametrize("reader", ["openslide", "tiffslide"])
+def test_a_coarser_level_is_read_where_it_lies_up_to_the_far_edge(tmp_path, reader):
+    # 1000 x 530 is no multiple of 4, let alone 16: the sizes' ratios are 1.0000 and 1.0038 times the true scale
+    x, y = np.meshgrid(np.arange(1000), np.arange(530))
+    ramp = np.stack([x / 4, y / 4, (x + y) / 8], axis=2).astype(np.uint8)
+    slide = open_slide(write_svs(tmp_path / "a.svs", ramp, factors=(4, 16), compression="deflate"), reader=reader)
+    for level, factor in ((1, 4), (2, 16)):
+        assert slide.info.level_downsample(level) == (factor, factor)
+        for left, top in ((0, 0), (200, 100), (1000 - 10 * factor, 528 - 8 * factor)):
+            found = read_scaled(slide, (left, top, 8 * factor, 6 * factor), (8, 6), level=level)
+            expected_x = (left + factor * np.arange(8)) / 4 + (factor - 1) / 8
+            expected_y = (top + factor * np.arange(6)) / 4 + (factor - 1) / 8
+            assert np.abs(found[3, :, 0] - expected_x).max() <= 1.5
+            assert np.abs(found[:, 4, 1] - expected_y).max() <= 1.5
+    slide.close()
+
+
+def test_a_window_covers_its_rectangle_and_no_more(small_svs):
+    slide = open_slide(small_svs)
+    window = level_window(slide.info, (401.0, 403.0, 10.0, 5.0), 1)
+    assert (window.left, window.top, window.width, window.height) == (100, 100, 3, 2)
+    assert window.rect == (0.25, 0.75, 2.5, 1.25)
+    slide.close()

@@ -1,0 +1,178 @@
+"""Tiles at their true scale: where they lie, what they show, and what a damaged slide costs."""
+
+import numpy as np
+import pytest
+
+from tests.hostile.makers import damage_tile, reduced, tissue_pixels, write_svs
+from tests.wsi.test_resample import box_average
+from wsi import tiles as module
+from wsi.errors import MissingMppError, UsageError
+from wsi.slide import open_slide
+from wsi.tiles import TileReader, TileSpec, tile_grid, tile_polygons
+from wsi.tissue import TissueMask
+
+
+def all_tissue(info):
+    w, h = info.size_px0
+    return TissueMask(np.ones((h // 8, w // 8), bool), (w / (w // 8), h / (h // 8)), (0, 0), info.require_mpp())
+
+
+def tiles_of(slide, spec):
+    grid = tile_grid(slide.info, all_tissue(slide.info), spec)
+    return grid, TileReader(slide, grid).read(np.arange(len(grid)))
+
+
+def array_slide(path, pixels, mpp):
+    np.save(path, pixels)
+    return open_slide(path, mpp=(mpp, mpp) if isinstance(mpp, float) else mpp)
+
+
+@pytest.mark.parametrize("mpp", [0.5, 0.25, 0.2457, 0.3, 0.17, 0.4999, 0.505, (0.25, 0.2525)])
+def test_any_scale_to_any_scale_is_box_integration(tmp_path, mpp):
+    pixels = np.random.default_rng(3).integers(0, 256, (210, 230, 3), dtype=np.uint8)
+    slide = array_slide(tmp_path / "a.npy", pixels, mpp)
+    grid, batch = tiles_of(slide, TileSpec(tile_px=32, mpp=0.51, stride_px=32))
+    factors = [0.51 / side for side in slide.info.mpp]
+    assert grid.side_px0 == pytest.approx((32 * factors[0], 32 * factors[1]))
+    assert len(batch.rows) == len(grid) > 3
+    for row, tile in zip(batch.rows, batch.pixels, strict=True):
+        x, y = grid.coords[row]
+        expected = box_average(pixels, (x, y, *grid.side_px0), (32, 32))
+        assert np.abs(tile - expected).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("mpp", [1.0, 2.0])
+@pytest.mark.parametrize(
+    ("reader", "size"), [("openslide", (1024, 768)), ("tiffslide", (1024, 768)), ("tiffslide", (1030, 771))]
+)
+def test_a_pyramid_gives_what_level_0_gives(tmp_path, reader, size, mpp):
+    pixels = tissue_pixels(*size)
+    flat = array_slide(tmp_path / "a.npy", pixels, 0.25)
+    path = write_svs(tmp_path / "a.svs", pixels, mpp="0.25", factors=(2, 4), compression="deflate")
+    slide = open_slide(path, reader=reader)
+    assert slide.info.best_level(mpp / 0.25) == 2
+    spec = TileSpec(tile_px=32, mpp=mpp, stride_px=32)
+    grid, expected = tiles_of(flat, spec)
+    same, found = tiles_of(slide, spec)
+    np.testing.assert_array_equal(same.coords, grid.coords)
+    assert np.abs(found.pixels.astype(int) - expected.pixels).max() <= 1
+    slide.close()
+
+
+def test_a_ramp_has_its_known_values_at_known_places(tmp_path):
+    # value = x / 8 at the pixel's centre: a tile pixel of 0.5 um on 0.2 um pixels averages 2.5 of them
+    x = np.arange(1600)
+    ramp = np.repeat(np.repeat(((x + 0.5) / 8)[None, :, None], 400, axis=0), 3, axis=2)
+    slide = array_slide(tmp_path / "a.npy", np.rint(ramp).astype(np.uint8), 0.2)
+    grid, batch = tiles_of(slide, TileSpec(tile_px=64, mpp=0.5, stride_px=64))
+    assert grid.side_px0 == pytest.approx((160.0, 160.0))
+    np.testing.assert_array_equal(grid.coords[:10, 0], 160 * np.arange(10))
+    for row, tile in zip(batch.rows, batch.pixels, strict=True):
+        centres = grid.coords[row][0] + 2.5 * (np.arange(64) + 0.5)
+        assert np.abs(tile[10, :, 0] - centres / 8).max() <= 1
+        assert tile.mean() == pytest.approx((grid.coords[row][0] + 80) / 8, abs=0.1)
+
+
+def test_only_whole_tiles_are_laid_and_none_is_forgotten(tmp_path):
+    slide = array_slide(tmp_path / "a.npy", np.zeros((200, 320, 3), np.uint8), 0.5)
+    grid = tile_grid(slide.info, all_tissue(slide.info), TileSpec(64, 0.5, 64))
+    np.testing.assert_array_equal(np.unique(grid.coords[:, 0]), [0, 64, 128, 192, 256])
+    np.testing.assert_array_equal(np.unique(grid.coords[:, 1]), [0, 64, 128])
+    assert grid.coords.dtype == np.int32
+    for mpp in (0.2457, 0.3, 0.137):
+        for size in ((333, 217), (500, 401)):
+            slide = array_slide(tmp_path / "b.npy", np.zeros((size[1], size[0], 3), np.uint8), mpp)
+            grid = tile_grid(slide.info, all_tissue(slide.info), TileSpec(32, 0.51, 20))
+            assert (grid.coords + grid.side_px0 <= np.array(size) + 1e-3).all()
+            step = 20 * 0.51 / mpp
+            fit = [int((extent - grid.side_px0[0]) // step) + 1 for extent in size]
+            assert len(grid) == fit[0] * fit[1]
+
+
+def test_overlapping_tiles_lie_a_stride_apart_and_agree(tmp_path):
+    pixels = np.random.default_rng(5).integers(0, 256, (160, 200, 3), dtype=np.uint8)
+    slide = array_slide(tmp_path / "a.npy", pixels, 0.25)
+    grid, batch = tiles_of(slide, TileSpec(tile_px=32, mpp=0.5, stride_px=16))
+    np.testing.assert_array_equal(np.unique(np.diff(np.unique(grid.coords[:, 0]))), [32])
+    np.testing.assert_array_equal(batch.pixels[0][:, 16:], batch.pixels[1][:, :16])
+
+
+@pytest.mark.parametrize("mpp", ["0.5", "0.2457", "0.13"])
+@pytest.mark.parametrize("reader", ["openslide", "tiffslide"])
+def test_a_strip_gives_the_same_bytes_as_each_tile_alone(tmp_path, reader, mpp, monkeypatch):
+    slide = open_slide(write_svs(tmp_path / "a.svs", tissue_pixels(903, 711), mpp=mpp, factors=(3,)), reader=reader)
+    spec = TileSpec(tile_px=48, mpp=0.5, stride_px=37)
+    grid = tile_grid(slide.info, all_tissue(slide.info), spec)
+    together = TileReader(slide, grid).read(np.arange(len(grid)))
+    for row in range(0, len(grid), 7):
+        alone = TileReader(slide, grid).read(np.array([row]))
+        np.testing.assert_array_equal(alone.pixels[0], together.pixels[row])
+    monkeypatch.setattr(module, "MAX_STRIP_PX", 40_000)
+    np.testing.assert_array_equal(TileReader(slide, grid).read(np.arange(len(grid))).pixels, together.pixels)
+    slide.close()
+
+
+@pytest.mark.parametrize("reader", ["openslide", "tiffslide"])
+def test_a_damaged_stored_tile_costs_the_tiles_that_need_it_and_no_other(tmp_path, reader):
+    pixels = tissue_pixels(1024, 768)
+    whole = open_slide(write_svs(tmp_path / "whole.svs", pixels), reader=reader)
+    spec = TileSpec(tile_px=128, mpp=0.5, stride_px=128)
+    grid, expected = tiles_of(whole, spec)
+    path = write_svs(tmp_path / "broken.svs", pixels)
+    damage_tile(path, 0, column=2, row=1)  # 256 px tiles: x 512..768, y 256..512
+    slide = open_slide(path, reader=reader)
+    for _ in range(2):  # the handle has to survive
+        batch = TileReader(slide, grid).read(np.arange(len(grid)))
+        x, y = grid.coords.T
+        hit = np.flatnonzero((x + 128 > 512) & (x < 768) & (y + 128 > 256) & (y < 512))
+        assert [one.row for one in batch.bad] == hit.tolist()
+        assert all(one.reason for one in batch.bad)
+        np.testing.assert_array_equal(batch.rows, np.setdiff1d(np.arange(len(grid)), hit))
+        np.testing.assert_array_equal(batch.pixels, expected.pixels[batch.rows])
+    slide.close()
+    whole.close()
+
+
+def test_a_grid_needs_a_scale_and_a_sensible_stride(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((5000, 5000, 3), np.uint8))
+    slide = open_slide(tmp_path / "a.npy")
+    mask = TissueMask(np.ones((10, 10), bool), (500.0, 500.0), (0, 0), (0.5, 0.5))
+    with pytest.raises(MissingMppError):
+        tile_grid(slide.info, mask, TileSpec())
+    slide = open_slide(tmp_path / "a.npy", mpp=(0.5, 0.5))
+    with pytest.raises(UsageError, match="stride"):
+        tile_grid(slide.info, mask, TileSpec(stride_px=1))
+
+
+def test_tissue_decides_by_area(tmp_path):
+    slide = array_slide(tmp_path / "a.npy", np.zeros((128, 256, 3), np.uint8), 0.5)
+    mask = np.zeros((16, 32), bool)
+    mask[:, :12] = True  # x below 96 of 256
+    tissue = TissueMask(mask, (8.0, 8.0), (0, 0), (0.5, 0.5))
+    grid = tile_grid(slide.info, tissue, TileSpec(tile_px=64, mpp=0.5, stride_px=64, min_tissue=0.5))
+    assert sorted(set(map(tuple, grid.coords.tolist()))) == [(0, 0), (0, 64), (64, 0), (64, 64)]
+    np.testing.assert_allclose(grid.tissue_fraction, [1, 0.5, 1, 0.5])
+    strict = tile_grid(slide.info, tissue, TileSpec(tile_px=64, mpp=0.5, stride_px=64, min_tissue=0.51))
+    assert len(strict) == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"tile_px": 8}, {"mpp": 0.0}, {"mpp": float("nan")}, {"stride_px": 0}, {"min_tissue": 0.0}, {"min_tissue": 1.1}],
+)
+def test_a_recipe_that_cannot_be_is_refused(settings):
+    with pytest.raises(UsageError):
+        TileSpec(**settings)
+
+
+def test_outlines_are_the_tiles_corners(tmp_path):
+    slide = array_slide(tmp_path / "a.npy", np.zeros((130, 130, 3), np.uint8), 0.25)
+    grid = tile_grid(slide.info, all_tissue(slide.info), TileSpec(tile_px=32, mpp=0.5, stride_px=32))
+    np.testing.assert_array_equal(tile_polygons(grid)[1], [[64, 0], [128, 0], [128, 64], [64, 64]])
+
+
+def test_the_area_kernel_agrees_with_a_scanners_level(tmp_path):
+    pixels = tissue_pixels(512, 512)
+    slide = array_slide(tmp_path / "a.npy", pixels, 0.25)
+    _, batch = tiles_of(slide, TileSpec(tile_px=128, mpp=0.5, stride_px=128))
+    assert np.abs(batch.pixels[0].astype(int) - reduced(pixels, 2)[:128, :128]).max() <= 1
