@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import torch
+
+from mil.bag import Bag, pack
+from mil.network import Network, NetworkSpec
+from mil.testing import toy_bag
+from wsi.errors import UsageError
+
+
+def test_options_are_written_out_and_unknown_ones_refused():
+    spec = NetworkSpec("abmil", "cross_entropy", 12, 3, {"hidden": 16}).complete()
+    assert spec.model_options["hidden"] == 16
+    assert {"attention_dim", "dropout"} <= set(spec.model_options)
+    assert spec.loss_options == {"class_counts": None}
+    with pytest.raises(UsageError, match="abmil has no option 'wings'; it has: hidden"):
+        NetworkSpec("abmil", "corn", 12, 3, {"wings": 2}).complete()
+    with pytest.raises(UsageError, match="corn has no option 'x'; it has: none"):
+        NetworkSpec("abmil", "corn", 12, 3, {}, {"x": 2}).complete()
+    with pytest.raises(UsageError, match="no model is called 'abmill'"):
+        NetworkSpec("abmill", "corn", 12, 3).complete()
+
+
+def test_standardize_counts_every_slide_alike():
+    bags = [toy_bag(10, seed=0), toy_bag(1000, seed=1)]
+    network = Network(NetworkSpec("mean", "corn", 12, 2))
+    network.standardize(bags)
+    mean = np.mean([bag.features.mean(axis=0, dtype=np.float64) for bag in bags], axis=0)
+    square = np.mean([(bag.features.astype(np.float64) ** 2).mean(axis=0) for bag in bags], axis=0)
+    np.testing.assert_allclose(network.mean, mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(network.scale, 1 / np.sqrt(square - mean**2), rtol=1e-5)
+
+
+def test_shift_and_scale_of_features_do_not_matter():
+    """What standardising is for: the network of shifted and scaled features is the same function."""
+    bags = [toy_bag(20, seed=seed) for seed in range(4)]
+    moved = [Bag(bag.slide_id, bag.features * 50 + 1000, bag.coords_um, bag.rows) for bag in bags]
+    outputs = []
+    for some in (bags, moved):
+        torch.manual_seed(0)
+        network = Network(NetworkSpec("abmil", "corn", 12, 4)).eval()
+        network.standardize(some)
+        outputs.append(network(pack(some)).logits)
+    torch.testing.assert_close(*outputs, rtol=1e-3, atol=1e-4)
+
+
+def test_constant_feature_is_ignored():
+    bag = toy_bag(20)
+    bag.features[:, 3] = 7.25
+    network = Network(NetworkSpec("abmil", "corn", 12, 4)).eval()
+    network.standardize([bag])
+    assert network.scale[3] == 0
+    assert torch.isfinite(network(pack([bag])).logits).all()
+
+
+@pytest.mark.parametrize(("loss", "columns"), [("corn", 3), ("coral", 3), ("cross_entropy", 4)])
+def test_logits_are_those_of_the_loss(loss, columns):
+    output = Network(NetworkSpec("topk", loss, 12, 4)).eval()(pack([toy_bag(6), toy_bag(3)]))
+    assert output.logits.shape == (2, columns)
+    assert output.tile_logits.shape == (9, columns)
