@@ -1,4 +1,4 @@
-"""Resampling against box integration in float64, from whole and fractional places, over whole and fractional factors."""
+"""Resampling against box integration in float64: whole and fractional places and factors."""
 
 import numpy as np
 import pytest

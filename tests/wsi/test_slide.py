@@ -11,6 +11,12 @@ from wsi.errors import ImplausibleMppError, MissingMppError, UnreadableSlideErro
 from wsi.slide import SlideInfo, hash_files, open_slide, path_slide_id, slide_files, thumbnail
 
 
+def info(path, **arguments):
+    slide = open_slide(path, **arguments)
+    slide.close()
+    return slide.info
+
+
 def info_of(sizes):
     downsamples = tuple((sizes[0][0] / w + sizes[0][1] / h) / 2 for w, h in sizes)
     return SlideInfo("a", "x", "x", sizes, downsamples, (0.25, 0.25), "x", None, (0, 0, *sizes[0]), "")
@@ -29,31 +35,31 @@ def test_when_all_decline_every_attempt_is_reported(tmp_path):
 
 
 def test_the_users_pixel_size_is_recorded_with_what_the_file_says(tmp_path, small_svs):
-    assert open_slide(small_svs, mpp=(0.3, 0.3)).info.mpp_source == "user (the file says 0.5)"
+    assert info(small_svs, mpp=(0.3, 0.3)).mpp_source == "user (the file says 0.5)"
     wrong = write_tiff(tmp_path / "wrong.tiff", tissue_pixels(300, 300), (0.00499, 0.00499))
     with pytest.raises(ImplausibleMppError, match="0.00499 um/px by the TIFF resolution tags"):
-        open_slide(wrong).info.require_mpp()
-    cured = open_slide(wrong, fallback_mpp=(0.499, 0.499)).info
+        info(wrong).require_mpp()
+    cured = info(wrong, fallback_mpp=(0.499, 0.499))
     assert cured.require_mpp() == (0.499, 0.499)
     assert cured.mpp_source == "user (the file says 0.00499)"
     anisotropic = write_tiff(tmp_path / "x.tiff", tissue_pixels(300, 300), (0.25, 0.5))
     with pytest.raises(ImplausibleMppError, match="0.25 x 0.5 .*not square"):
-        open_slide(anisotropic).info.require_mpp()
-    assert open_slide(anisotropic, fallback_mpp=(0.4, 0.4)).info.mpp_source == "user (the file says 0.25x0.5)"
+        info(anisotropic).require_mpp()
+    assert info(anisotropic, fallback_mpp=(0.4, 0.4)).mpp_source == "user (the file says 0.25x0.5)"
 
 
 def test_a_plausible_size_in_the_file_is_not_overruled_by_a_fallback(small_svs):
-    info = open_slide(small_svs, fallback_mpp=(0.3, 0.3)).info
-    assert info.mpp == (0.5, 0.5)
-    assert info.mpp_source == "aperio.MPP"
+    found = info(small_svs, fallback_mpp=(0.3, 0.3))
+    assert found.mpp == (0.5, 0.5)
+    assert found.mpp_source == "aperio.MPP"
 
 
 @pytest.mark.parametrize("text", [None, "0", "-0.5", "500", "nan", "half"])
 def test_no_pixel_size_is_made_up(tmp_path, text):
-    slide = open_slide(write_svs(tmp_path / "a.svs", tissue_pixels(300, 300), mpp=text))
+    found = info(write_svs(tmp_path / "a.svs", tissue_pixels(300, 300), mpp=text))
     with pytest.raises(MissingMppError, match="--slide-mpp"):
-        slide.info.require_mpp()
-    assert open_slide(tmp_path / "a.svs", fallback_mpp=(0.5, 0.5)).info.require_mpp() == (0.5, 0.5)
+        found.require_mpp()
+    assert info(tmp_path / "a.svs", fallback_mpp=(0.5, 0.5)).require_mpp() == (0.5, 0.5)
 
 
 def test_the_users_own_size_has_to_be_plausible(small_svs):
@@ -95,7 +101,7 @@ def test_names(tmp_path):
 def test_the_hash_is_of_the_content_alone(tmp_path, small_svs):
     other = shutil.copy(small_svs, tmp_path / "other name.svs")
     expected = hashlib.sha256(small_svs.read_bytes()).hexdigest()
-    assert open_slide(small_svs).info.content_hash == open_slide(other).info.content_hash == expected
+    assert info(small_svs).content_hash == info(other).content_hash == expected
     with other.open("ab") as handle:
         handle.write(b"x")
     assert hash_files([other]) != expected

@@ -105,6 +105,7 @@ class OpenSlideReader:
             self._slide = openslide.OpenSlide(str(self._path))
         except (openslide.OpenSlideError, OSError) as error:
             raise UnreadableSlideError(str(error) or "not a format that OpenSlide knows") from error
+        self._downsamples = self._slide.level_downsamples
         self.info = properties_info(
             self._slide.properties, "openslide", list(self._slide.level_dimensions), "openslide"
         )
@@ -115,7 +116,7 @@ class OpenSlideReader:
 
     def read_region(self, location_px0: tuple[int, int], level: int, size_px: tuple[int, int]) -> np.ndarray:
         slide = self._slide
-        location_px0 = handle_location(self.info, slide.level_downsamples[level], location_px0, level)
+        location_px0 = handle_location(self.info, self._downsamples[level], location_px0, level)
         try:
             region = slide.read_region(location_px0, level, size_px)
         except openslide.OpenSlideError:

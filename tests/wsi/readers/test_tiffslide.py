@@ -28,15 +28,11 @@ def test_other_pixels_than_8_bit_rgb_are_declined(tmp_path, array):
         TiffSlideReader(tmp_path / "a.tif")
 
 
-def test_an_ome_tiff_says_its_scale(tmp_path):
-    size = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm"}
+def test_an_ome_tiff_is_read(tmp_path):
     pixels = tissue_pixels(600, 500)
-    tifffile.imwrite(
-        tmp_path / "a.ome.tif", pixels, tile=(256, 256), photometric="rgb", compression="deflate", metadata=size
-    )
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, tile=(256, 256), photometric="rgb", compression="deflate")
     slide = open_slide(tmp_path / "a.ome.tif", reader="tiffslide")
     assert slide.info.slide_id == "a"
-    assert slide.info.mpp == pytest.approx((0.25, 0.25))
     np.testing.assert_array_equal(slide.read_region((0, 0), 0, (600, 500)), pixels)
     slide.close()
 
