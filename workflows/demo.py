@@ -99,8 +99,8 @@ class Demo:
             writer.writerow(["slide_id", "path", "patient_id", "site"])
             for row in rows:
                 path = f"slides/{row['slide_id']}.svs"
-                writer.writerow([row["slide_id"], path, f"N{row['patient_id']}", row["site"]])
-            writer.writerow(["damaged-copy", "slides/damaged-copy.svs", f"N{rows[0]['patient_id']}", rows[0]["site"]])
+                writer.writerow([row["slide_id"], path, f"N{row['patient_id'][1:]}", row["site"]])
+            writer.writerow(["damaged-copy", "slides/damaged-copy.svs", f"N{rows[0]['patient_id'][1:]}", rows[0]["site"]])
 
     def train(self, encoder: str, name: str) -> list[str]:
         """Extract, train, evaluate and localise; returns lines for the summary."""
