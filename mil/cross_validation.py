@@ -9,8 +9,8 @@ import numpy as np
 from mil.bag import Bags, BagSubset
 from mil.calibration import TemperatureScaling, cross_fitted
 from mil.cohort import Task
-from mil.lit import FitConfig, fit_fold, predict
-from mil.network import Network, NetworkSpec
+from mil.lit import FitConfig, fit_fold
+from mil.network import Network, NetworkSpec, predict
 from mil.prediction import Prediction
 from wsi.errors import UsageError
 

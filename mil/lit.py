@@ -11,9 +11,9 @@ from typing import Any, Literal
 import lightning
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mil.bag import Bag, BagBatch, Bags, Packing, pack
+from mil.bag import BagBatch, Bags, Packing
 from mil.network import Loss, Network, NetworkSpec
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -119,16 +119,6 @@ def fit_fold(spec: NetworkSpec, bags: Bags, targets: np.ndarray, config: FitConf
         )
         trainer.fit(task, Epochs(bags, targets, config.packing, seed))
     return network.cpu().eval()
-
-
-@torch.inference_mode()
-def predict(network: nn.Module, bag: Bag) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits (L,), attention (N,) and tile_logits (N, L) of one bag, float64, in evaluation mode on the CPU."""
-    output = network(pack([bag]))
-    logits, attention, tile_logits = (
-        part.double().numpy() for part in (output.logits[0], output.attention, output.tile_logits)
-    )
-    return logits, attention, tile_logits
 
 
 @contextmanager

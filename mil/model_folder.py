@@ -25,8 +25,7 @@ import safetensors.torch
 
 from mil.bag import Bag, check_same_making
 from mil.cohort import Cohort, Task
-from mil.lit import predict
-from mil.network import Network, NetworkSpec
+from mil.network import Network, NetworkSpec, predict
 from mil.prediction import Prediction, score_columns
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
 from wsi.files import folder_records, to_json, write_json

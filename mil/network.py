@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mil.bag import BagBatch, Bags, MILOutput
+from mil.bag import Bag, BagBatch, Bags, MILOutput, pack
 from mil.losses import LOSSES
 from mil.models import MODELS
 from wsi.errors import UsageError
@@ -99,6 +99,16 @@ class Network(nn.Module):
         scale = np.where(deviation > 1e-6 * (1 + np.abs(moments[0])), 1 / np.maximum(deviation, 1e-12), 0.0)
         self.mean.copy_(torch.from_numpy(moments[0]))
         self.scale.copy_(torch.from_numpy(scale))
+
+
+@torch.inference_mode()
+def predict(network: Network, bag: Bag) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits (L,), attention (N,) and tile_logits (N, L) of one bag, float64, in evaluation mode on the CPU."""
+    output = network(pack([bag]))
+    logits, attention, tile_logits = (
+        part.double().numpy() for part in (output.logits[0], output.attention, output.tile_logits)
+    )
+    return logits, attention, tile_logits
 
 
 def _with_defaults(name: str, part: Any, skip: int, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,8 @@ import pytest
 
 from mil.calibration import cross_fitted
 from mil.cross_validation import cross_validate
-from mil.lit import FitConfig, predict
-from mil.network import NetworkSpec
+from mil.lit import FitConfig
+from mil.network import NetworkSpec, predict
 from mil.testing import toy_bag
 from wsi.errors import UsageError
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mil.bag import Packing
-from mil.lit import Epochs, FitConfig, MILTask, fit_fold, predict
-from mil.network import Network, NetworkSpec
+from mil.lit import Epochs, FitConfig, MILTask, fit_fold
+from mil.network import Network, NetworkSpec, predict
 from mil.testing import toy_bag
 
 QUICK = FitConfig(epochs=8, lr=5e-3, device="cpu")

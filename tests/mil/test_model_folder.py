@@ -1,0 +1,196 @@
+import ast
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mil
+from mil.bag import pack
+from mil.cohort import Cohort
+from mil.cross_validation import cross_validate
+from mil.lit import FitConfig
+from mil.model_folder import ModelCard, load_model, save_model
+from mil.network import NetworkSpec
+from mil.testing import toy_bag, toy_card, write_store
+from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
+from wsi.tiles import TileSpec
+
+NAMES = tuple(f"s{number:02d}" for number in range(9))
+RECIPE = {"tiles": TileSpec().to_dict(), "tissue": {"mpp": 8.0}}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Everything that goes into a folder: card, cross-validation, cohort and bags."""
+    label = tuple(str(number % 3) for number in range(9))
+    cohort = Cohort(NAMES, NAMES, ("x",) * 9, label, np.arange(9) // 3)
+    bags = [toy_bag(10, seed=number, signal=number % 3, name=name) for number, name in enumerate(NAMES)]
+    spec = NetworkSpec("abmil", "corn", 12, 3).complete()
+    targets = cohort.targets(("0", "1", "2"))
+    fit = FitConfig(epochs=2, device="cpu")
+    done = cross_validate(spec, bags, targets, cohort.fold, fit, task="grade", classes=("0", "1", "2"))
+    training = {"slides": 9, "seed": 0}
+    card = ModelCard("grade", ("0", "1", "2"), spec, toy_card().to_dict(), RECIPE, done.calibration, training)
+    return card, done, cohort, bags
+
+
+def save(path, trained, **changes):
+    card, done, cohort, _ = trained
+    return save_model(path, replace(card, **changes), done.networks, cohort, done.held_out)
+
+
+@pytest.fixture(scope="module")
+def folder(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "m"
+    save(path, trained)
+    return path
+
+
+def test_a_loaded_model_says_what_its_networks_say(folder, trained):
+    card, done, _, bags = trained
+    model = load_model(folder)
+    assert model.card == card
+    assert model.calibrated
+    assert model.encoder == "made-up"
+    found = model.predict(bags[0])
+    loss, temperature = card.network.build_loss(), card.calibration["temperature"]
+    with torch.inference_mode():
+        outputs = [network(pack([bags[0]])) for network in done.networks]
+    each = np.stack([loss.probabilities(output.logits[0].double().numpy() / temperature) for output in outputs])
+    np.testing.assert_allclose(found.probabilities, each.mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(found.fold_spread, each.std(axis=0).max(), rtol=1e-6)
+    attention = np.mean([output.attention.numpy() for output in outputs], axis=0)
+    np.testing.assert_allclose(found.attention, attention, rtol=1e-5)
+    np.testing.assert_allclose(found.tile_evidence.sum(axis=1), 1, rtol=1e-5)
+    assert found.model_id == model.model_id
+    assert found.rows.tolist() == bags[0].rows.tolist()
+
+
+def test_one_fold_alone_gives_the_held_out_logits(folder, trained):
+    card, done, cohort, bags = trained
+    found = load_model(folder).predict(bags[4], folds=[int(cohort.fold[4])])
+    loss = card.network.build_loss()
+    expected = loss.probabilities(done.logits[4] / card.calibration["temperature"])
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-9)
+    assert found.fold_spread == 0
+    np.testing.assert_allclose(found.tile_evidence, done.held_out[4].tile_evidence, rtol=1e-5)
+
+
+def test_held_out_files(folder, trained):
+    _, done, _, _ = trained
+    lines = (folder / "out_of_fold.csv").read_text().splitlines()
+    assert lines[0] == "slide_id,patient_id,site,fold,label,grade,p_0,p_1,p_2,calibrated"
+    assert len(lines) == 10
+    cells = lines[5].split(",")
+    assert cells[:5] == ["s04", "s04", "x", "1", "1"]
+    np.testing.assert_allclose([float(cell) for cell in cells[6:9]], done.probabilities[4], atol=1e-6)
+    with np.load(folder / "out_of_fold" / "s04.npz") as kept:
+        np.testing.assert_array_equal(kept["rows"], done.held_out[4].rows)
+        np.testing.assert_array_equal(kept["attention"], done.held_out[4].attention)
+        np.testing.assert_array_equal(kept["tile_evidence"], done.held_out[4].tile_evidence)
+
+
+def test_same_content_same_bytes_and_identity(folder, trained, tmp_path):
+    model_id = save(tmp_path / "again", trained)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            assert (tmp_path / "again" / path.relative_to(folder)).read_bytes() == path.read_bytes()
+    assert load_model(folder).model_id == model_id
+    assert len(model_id) == 12
+    assert save(tmp_path / "v", trained, versions={"torch": "9"}) == model_id
+    assert save(tmp_path / "c", trained, calibration=None) != model_id
+
+
+def test_without_calibration_it_says_so(trained, tmp_path):
+    save(tmp_path / "m", trained, calibration=None)
+    model = load_model(tmp_path / "m")
+    assert not model.calibrated
+    assert not model.predict(trained[3][0]).calibrated
+
+
+@pytest.mark.parametrize("name", ["weights/fold-1.safetensors", "model.json", "out_of_fold.csv", "manifest.json"])
+def test_flipped_byte_is_refused_by_name(trained, tmp_path, name):
+    save(tmp_path / "m", trained)
+    path = tmp_path / "m" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(CorruptStoreError) as caught:
+        load_model(tmp_path / "m")
+    assert "\n" not in str(caught.value)
+    if name != "manifest.json":
+        assert f"{name} differs from its checksum" in str(caught.value)
+
+
+def test_missing_and_foreign_files_are_refused(trained, tmp_path):
+    save(tmp_path / "m", trained)
+    (tmp_path / "m" / "weights" / "fold-9.safetensors").write_bytes(b"x")
+    with pytest.raises(CorruptStoreError, match=r"fold-9.safetensors does not belong"):
+        load_model(tmp_path / "m")
+    (tmp_path / "m" / "weights" / "fold-9.safetensors").rename(tmp_path / "gone")
+    (tmp_path / "m" / "run.json").write_text("{}")
+    load_model(tmp_path / "m")
+    (tmp_path / "m" / "out_of_fold" / "s00.npz").unlink()
+    with pytest.raises(CorruptStoreError, match=r"out_of_fold/s00.npz is missing"):
+        load_model(tmp_path / "m")
+    with pytest.raises(UsageError, match="not a model folder"):
+        load_model(tmp_path)
+
+
+def test_newer_format_is_refused(trained, tmp_path):
+    save(tmp_path / "m", trained)
+    for name, change in (("model.json", {"format_version": 99}), ("manifest.json", {})):
+        path = tmp_path / "m" / name
+        value = json.loads(path.read_text()) | change
+        if name == "manifest.json":
+            from wsi.files import folder_records
+
+            value = {"files": folder_records(tmp_path / "m")}
+        path.write_text(json.dumps(value))
+    with pytest.raises(RecipeMismatchError, match="version 99"):
+        load_model(tmp_path / "m")
+
+
+def test_replaces_a_model_and_nothing_else(trained, tmp_path):
+    save(tmp_path / "m", trained)
+    save(tmp_path / "m", trained)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.txt").write_text("dear")
+    with pytest.raises(UsageError, match="not a model folder"):
+        save(tmp_path / "own", trained)
+    assert (tmp_path / "own" / "thesis.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize(
+    ("card", "spec", "said"),
+    [
+        ({"weights_sha256": "abc"}, {}, "encoder weights_sha256 is abc, but none for the model"),
+        ({}, {"tile_px": 256}, "recipe tiles.tile_px is 256, but 224 for the model"),
+        ({}, {"mpp": 0.25}, "recipe tiles.mpp is 0.25, but 0.5 for the model"),
+        ({"name": "other"}, {}, "takes features by 'made-up', the store holds: other"),
+    ],
+)
+def test_store_made_another_way_is_refused_by_name(folder, tmp_path, card, spec, said):
+    values = toy_bag(4).features
+    store = write_store(tmp_path, "S", values, replace(toy_card(), **card), replace(TileSpec(), **spec))
+    with pytest.raises(RecipeMismatchError, match=f"slide S: .*{said}"):
+        load_model(folder).check_store(store)
+
+
+def test_fitting_store_passes_and_wrong_length_does_not(folder, tmp_path):
+    model = load_model(folder)
+    model.check_store(write_store(tmp_path, "S", toy_bag(4).features, toy_card()))
+    with pytest.raises(RecipeMismatchError, match="7 numbers, the model takes 12"):
+        model.predict(toy_bag(3, dim=7))
+
+
+def test_grading_needs_no_trainer():
+    """Lightning takes seconds to import, and a worker that grades has no use for it."""
+    for name in ("model_folder", "network", "bag", "segments", "prediction", "cohort", "links"):
+        tree = ast.parse((Path(mil.__file__).parent / f"{name}.py").read_text())
+        imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        assert not {"lightning", "mil.lit", "mil.cross_validation"} & set(imported), name
