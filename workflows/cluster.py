@@ -39,7 +39,7 @@ def connect(workers: int = 0) -> Iterator["Client"]:
             threads_per_worker=1 if workers else usable_cores(),
             processes=workers > 0,
             host="127.0.0.1" if workers else None,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None takes port 8787, and complains where another run has it
             silence_logs=50,
             memory_limit=0,
         ) as cluster,

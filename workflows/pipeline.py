@@ -177,6 +177,7 @@ def run_pipeline(
     threads = sum(client.nthreads().values())
     loop = _Loop(client, config, listener, finish, most_slides=2 * threads + 1)
     yield from loop.run(sources)
+    client.run(close_slides)
 
 
 class _Loop:
@@ -495,6 +496,7 @@ class _Clock:
 _encoders: dict[tuple[str, str, str], Encoder] = {}
 _encoder_lock = threading.Lock()
 _kept = threading.local()
+_kept_anywhere: "list[OrderedDict[Any, tuple[Slide, Any]]]" = []
 
 
 def worker_encoder(config: ExtractConfig) -> Encoder:
@@ -536,6 +538,8 @@ def _slide_and_grid(source: SlideSource, store: Path, config: ExtractConfig) -> 
     digest = FeatureStore(store).grid_sha256
     key = (source, config.reader, store, digest)
     if key not in kept:
+        if not kept:
+            _kept_anywhere.append(kept)
         published = FeatureStore(store)
         slide = source.open(reader=config.reader, content_hash=published.slide.content_hash)
         kept[key] = (slide, published.grid)
@@ -543,6 +547,14 @@ def _slide_and_grid(source: SlideSource, store: Path, config: ExtractConfig) -> 
             kept.popitem(last=False)[1][0].close()
     kept.move_to_end(key)
     return kept[key]
+
+
+def close_slides() -> None:
+    """Close what the threads of this process have kept open; no task may be running."""
+    while _kept_anywhere:
+        kept = _kept_anywhere.pop()
+        while kept:
+            kept.popitem()[1][0].close()
 
 
 # --- the slide's hash, not computed twice -----------------------------------------------------------------------

@@ -1,0 +1,192 @@
+"""Reading stores: what is there, and that no damage reads as a number."""
+
+import json
+import random
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from tests.hostile.makers import flip
+from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError, WsiError
+from wsi.store import FeatureStore, open_stores, store_path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def store(small_store, tmp_path):
+    """A copy of a sound store that may be damaged."""
+    return Path(shutil.copytree(small_store, tmp_path / small_store.name))
+
+
+def everything(path):
+    """All numbers and words that a store gives."""
+    store = FeatureStore(path)
+    grid, tissue = store.grid, store.tissue
+    values = [grid.coords, grid.tissue_fraction, grid.side_px0, tissue.mask, tissue.downsample, store.tissue_area_um2]
+    values += [store.slide, store.recipe, store.encoders, store.meta]
+    for encoder in store.encoders:
+        rows = np.arange(len(grid))
+        values += [store.features(encoder), store.features(encoder, rows), store.good_rows(encoder)]
+        values += [store.bad_tiles(encoder), store.card(encoder), store.encoder_meta(encoder)]
+    return values
+
+
+def same(one, other):
+    return all(
+        np.array_equal(a, b, equal_nan=True) if isinstance(a, np.ndarray) else a == b
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def files_of(path):
+    return sorted(part for part in path.rglob("*") if part.is_file())
+
+
+def test_the_features_are_those_of_the_tiles(small_store, small_svs):
+    from mil.encoders.toy import colour_statistics
+    from wsi.slide import open_slide
+    from wsi.tiles import TileReader
+
+    store = FeatureStore(small_store)
+    slide = open_slide(small_svs)
+    assert store.slide == slide.info
+    batch = TileReader(slide, store.grid).read(np.arange(len(store.grid)))
+    expected = np.stack([colour_statistics(tile) for tile in batch.pixels]).astype(np.float16)
+    np.testing.assert_array_equal(store.features("toy"), expected)
+    np.testing.assert_array_equal(store.features("toy", np.array([7, 2, 2])), expected[[7, 2, 2]])
+    assert store.features("toy", np.array([], np.int64)).shape == (0, expected.shape[1])
+    assert store.encoders == ["toy"]
+    assert store.bad_tiles("toy") == []
+    assert store.verify() == []
+    assert (store.grid.tissue_fraction >= 0.5).all()
+    slide.close()
+
+
+def test_any_zarr_reader_sees_the_same_numbers(small_store):
+    group = zarr.open_group(small_store, mode="r")
+    store = FeatureStore(small_store)
+    np.testing.assert_array_equal(np.asarray(group["features/toy/values"]), store.features("toy"))
+    np.testing.assert_array_equal(np.asarray(group["coords"]), store.grid.coords)
+
+
+def test_rows_that_do_not_exist_are_an_error(small_store):
+    store = FeatureStore(small_store)
+    for row in (-1, len(store.grid)):
+        with pytest.raises(IndexError):
+            store.features("toy", np.array([row]))
+    with pytest.raises(CorruptStoreError, match="no complete features by 'lite0' .there are: toy"):
+        store.features("lite0")
+
+
+def test_a_flipped_byte_is_named_and_never_read(store, small_store):
+    expected = everything(small_store)
+    for file in files_of(store):
+        where = file.relative_to(store).as_posix()
+        if where in (".source.json", "features/zarr.json"):
+            continue  # a cache key, and an empty group
+        before = file.read_bytes()
+        flip(file, len(before) // 2, bit=3)
+        try:
+            damage = [one.where for one in FeatureStore(store).verify()]
+        except CorruptStoreError as error:
+            damage = [str(error)]
+        named = (where, Path(where).name) if file.name != "manifest.json" else ("features/toy", "c/0", "json")
+        assert any(name in one for one in damage for name in named), (where, damage)
+        with suppress(CorruptStoreError):
+            assert same(everything(store), expected), where
+        file.write_bytes(before)
+    assert same(everything(store), expected)
+
+
+def test_a_damaged_chunk_spoils_no_other(store):
+    chunk = store / "features" / "toy" / "values" / "c" / "1" / "0"
+    flip(chunk, 10)
+    reader = FeatureStore(store)
+    with pytest.raises(CorruptStoreError, match=r"features/toy/values/c/1/0 differs from its checksum"):
+        reader.features("toy")
+    assert np.isfinite(reader.features("toy", np.arange(4))).all()
+    chunk.unlink()
+    with pytest.raises(CorruptStoreError, match=r"values/c/1/0 is missing"):
+        FeatureStore(store).features("toy")
+    assert [one.where for one in FeatureStore(store).verify()] == ["features/toy/values/c/1/0"]
+
+
+def test_random_damage_is_detected_or_harmless(store, small_store):
+    expected = everything(small_store)
+    chance = random.Random(20261121)
+    files = files_of(store)
+    for _ in range(250):
+        file = chance.choice(files)
+        before = file.read_bytes()
+        kind = chance.choice(("flip", "flip", "cut", "grow", "zero", "delete"))
+        place = chance.randrange(len(before))
+        changed = bytearray(before)
+        if kind == "flip":
+            changed[place] ^= 1 << chance.randrange(8)
+        elif kind == "zero":
+            changed[place : place + 64] = bytes(len(changed[place : place + 64]))
+        elif kind == "cut":
+            del changed[place:]
+        elif kind == "grow":
+            changed[place:place] = b"7"
+        file.unlink()
+        if kind != "delete":
+            file.write_bytes(changed)
+        with suppress(WsiError):
+            assert same(everything(store), expected), (file, kind, place)
+        file.write_bytes(before)
+
+
+def test_files_of_others_are_reported_and_disturb_nothing(store):
+    (store / "features" / "toy" / "values" / "Thumbs.db").write_bytes(b"x")
+    (store / ".DS_Store").write_bytes(b"x")
+    found = FeatureStore(store).verify()
+    assert [(one.where, one.what[:22]) for one in found] == [
+        ("features/toy/values/Thumbs.db", "is not in the manifest")
+    ]
+    assert np.isfinite(FeatureStore(store).features("toy")).all()
+
+
+def test_a_newer_format_is_refused_by_its_number(store):
+    text = (store / "zarr.json").read_text().replace('"format_version": 1', '"format_version": 2')
+    (store / "zarr.json").write_text(text)
+    with pytest.raises(RecipeMismatchError, match=r"format version 2, this program reads 1; use a newer"):
+        FeatureStore(store)
+
+
+def test_stores_are_found_by_slide(store, tmp_path):
+    assert list(open_stores(tmp_path)) == list(open_stores(store)) == ["small"]
+    with pytest.raises(UsageError, match="no feature store"):
+        open_stores(tmp_path / "nowhere")
+    shutil.copytree(store, tmp_path / "copy.zarr")
+    with pytest.raises(UsageError, match="both of small"):
+        open_stores(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\0b", "a\nb"])
+def test_a_slide_id_is_one_plain_file_name(name, tmp_path):
+    with pytest.raises(UsageError, match="cannot be a file name"):
+        store_path(tmp_path, name)
+    assert store_path(tmp_path, "Präparat <1> & 2").name == "Präparat <1> & 2.zarr"
+
+
+def test_version_1_is_read_for_ever():
+    """`tests/data/store_v1` was made once by `tests/data/make_store_v1.py`, and must never be made again."""
+    folder = REPOSITORY / "tests" / "data" / "store_v1"
+    expected = json.loads((folder / "expected.json").read_bytes())
+    store = FeatureStore(folder / "v1.zarr")
+    assert store.verify() == []
+    assert store.slide.content_hash == expected["content_hash"]
+    assert store.slide.mpp == tuple(expected["mpp"])
+    assert store.recipe == expected["recipe"]
+    assert store.grid.coords.tolist() == expected["coords"]
+    assert store.tissue_area_um2 == expected["tissue_area_um2"]
+    assert store.tissue.mask.sum() == expected["tissue_pixels"]
+    assert [[one.row, one.reason] for one in store.bad_tiles("toy")] == expected["bad"]
+    assert store.features("toy").astype(float).tolist() == expected["features"]
+    assert store.card("toy")["weights_sha256"] == "none"
