@@ -134,6 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command: Any = typer.main.get_command(app)
     try:
         code = command.main(argv, prog_name="histograde", standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # what newer versions of typer make of Ctrl-C
+            raise KeyboardInterrupt
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("interrupted; the same command goes on where it stopped", err=True)
         code = EXIT_INTERRUPTED
