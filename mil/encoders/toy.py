@@ -29,6 +29,9 @@ class ToyEncoder:
     device = "cpu"
 
     def encode(self, tiles: np.ndarray) -> np.ndarray:
+        side = CARD.tile_px
+        if tiles.shape[1:] != (side, side, 3) or tiles.dtype != np.uint8:
+            raise ValueError(f"toy takes (n, {side}, {side}, 3) uint8, found {tiles.shape} {tiles.dtype}")
         features = np.empty((len(tiles), CARD.dim), np.float32)
         for row, tile in enumerate(tiles):
             features[row] = colour_statistics(tile)
