@@ -1,11 +1,15 @@
-"""Contracts that every model and every loss keeps, and small made-up bags: for our tests and for plug-in authors.
+"""Contracts that every model, loss and encoder keeps, and small made-up bags: for our tests and for plug-in authors.
 
-from mil.testing import check_model, check_loss
+from mil.testing import check_encoder, check_loss, check_model
 check_model(MyModel)        # MyModel(dim, n_outputs, **options) -> nn.Module
 check_loss(MyLoss)          # MyLoss(n_classes, **options)
+check_encoder(my_encoder)   # what `mil.encoders.load_encoder` gives
 """
 
+import json
+import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import torch
 from torch import nn
 
 from mil.bag import Bag, MILOutput, pack
+from mil.encoders import Encoder
 from mil.encoders.card import EncoderCard
 from mil.network import Loss
 from wsi.slide import SlideInfo
@@ -128,6 +133,60 @@ def check_loss(loss: Callable[..., Loss], n_classes: int = 4, **options: Any) ->
     turned = built(logits.flip(0), targets.flip(0))
     assert torch.allclose(turned, built(logits, targets)), "the loss depends on the order of slides"
     _check_minimum(built, targets)
+
+
+def check_encoder(encoder: Encoder, seed: int = 0) -> None:
+    """Raise `AssertionError`, in words, unless an encoder keeps the contract.
+
+    A card that can be stored and compared; features (n, D) float32 and finite, also for n = 0; a tile's feature is the
+    same bits whichever tiles come with it, wherever it stands among them and on whichever thread; the tiles are left as
+    they are; tiles of another shape or type are refused with `ValueError`.
+    """
+    card = encoder.card
+    _check_card(card)
+    side = card.tile_px
+    tiles = np.random.default_rng(seed).integers(0, 256, (9, side, side, 3), dtype=np.uint8)
+    tiles[1], tiles[2] = 0, 255
+    before = tiles.copy()
+    features = encoder.encode(tiles)
+    assert np.array_equal(tiles, before), "the encoder writes into its tiles"
+    assert features.shape == (9, card.dim), f"features are {features.shape}, expected {(9, card.dim)}"
+    assert features.dtype == np.float32, f"features are {features.dtype}, expected float32"
+    assert np.isfinite(features).all(), "a feature is not finite"
+    assert not np.array_equal(features[1], features[2]), "black and white have the same feature"
+    none = encoder.encode(tiles[:0])
+    assert none.shape == (0, card.dim), f"no tiles give {none.shape}, expected {(0, card.dim)}"
+    order = np.random.default_rng(seed + 1).permutation(9)
+    assert np.array_equal(encoder.encode(tiles[order]), features[order]), "a feature depends on the tile's place"
+    for row in (0, 8):
+        alone = encoder.encode(tiles[row : row + 1])[0]
+        assert np.array_equal(alone, features[row]), "a feature depends on the other tiles"
+    with ThreadPoolExecutor(3) as pool:
+        again = list(pool.map(encoder.encode, (tiles[row:] for row in range(3))))
+    for row, part in enumerate(again):
+        assert np.array_equal(part, features[row:]), "threads give other features"
+    wrong = tiles[0], tiles[:, :-1], tiles[..., :2], tiles.astype(np.float32), tiles.transpose(0, 3, 1, 2)
+    for one in wrong:
+        try:
+            encoder.encode(one)
+        except ValueError:
+            continue
+        raise AssertionError(f"tiles {one.shape} {one.dtype} are not refused with ValueError")
+
+
+def _check_card(card: EncoderCard) -> None:
+    said = card.to_dict()
+    assert json.loads(json.dumps(said)) == said, "the card does not survive JSON"
+    assert re.fullmatch(r"[\w.-]+", card.name), f"the name {card.name!r} cannot be that of a folder"
+    assert card.dim > 0, f"dim is {card.dim}"
+    assert card.tile_px > 0, f"tile_px is {card.tile_px}"
+    assert 0.05 <= card.mpp <= 20, f"mpp is {card.mpp}"
+    assert len(card.mean) == len(card.std) == 3, "mean and std are not of three channels"
+    assert min(card.std) > 0, f"std is {card.std}"
+    assert re.fullmatch(r"none|[0-9a-f]{64}", card.weights_sha256), "weights_sha256 is neither a SHA-256 nor none"
+    assert card.dtype in ("float16", "float32"), f"dtype is {card.dtype}"
+    assert card.licence, "no licence is stated"
+    assert card.source, "no source is stated"
 
 
 def _parts(output: MILOutput) -> tuple[torch.Tensor, ...]:

@@ -1,6 +1,7 @@
 """Any timm architecture with a local file of weights. Nothing here reaches for a model hub."""
 
 import re
+from difflib import get_close_matches
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def load_timm(name: str, weights: Path | None, device: str) -> TimmEncoder:
     timm = import_timm()
     architecture = name.removeprefix("timm:")
     if not timm.is_model(architecture):
-        close = ", ".join(timm.list_models(f"*{architecture.split('_')[0]}*")[:6])
+        close = ", ".join(get_close_matches(architecture, timm.list_models(), 6))
         raise UsageError(f"timm has no model {architecture!r}" + (f"; close to it: {close}" if close else ""))
     if weights is None:
         raise UsageError(f"{name} needs a local file of weights: give it with --weights FILE")

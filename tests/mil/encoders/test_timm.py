@@ -127,7 +127,7 @@ def test_no_code_out_of_a_file_of_weights(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     assert "--weights FILE" in refusal(NAME, None)
     assert "absent.pth: no such file" in refusal(NAME, tmp_path / "absent.pth")
-    assert "close to it: resnet" in refusal("timm:resnet_18", None)
+    assert "close to it: resnet18," in refusal("timm:resnet_18", None)
     assert "no encoder is called 'uni'" in refusal("uni", None)
 
 
