@@ -13,6 +13,8 @@ from wsi.errors import PatientLeakError, UsageError
 
 Task = Literal["grade", "class"]
 FoldBy = Literal["patient", "site"]
+HARMLESS = ("benign", "normal", "negative", "no tumour", "no tumor", "non-tumour", "non-tumor", "healthy")
+"""How names of classes begin that stand for nothing found."""
 COLUMNS = ("slide_id", "label", "patient_id", "site", "fold")
 
 
@@ -121,7 +123,9 @@ def read_labels(path: str | Path) -> Cohort:
 
 
 def label_classes(labels: Iterable[str], task: Task, order: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The classes in their order: as given, else grades by number and other labels by alphabet.
+    """The classes in their order: as given, else grades by number and other labels by alphabet, harmless ones first.
+
+    The first class is the one that a slide has when nothing is found in it (`HARMLESS` names by their beginning).
 
     Raises
     ------
@@ -129,7 +133,7 @@ def label_classes(labels: Iterable[str], task: Task, order: Sequence[str] | None
         If grades are not integers or leave a gap, or there are fewer than two classes.
     """
     found = set(labels)
-    classes = tuple(order) if order else tuple(sorted(found, key=_grade if task == "grade" else str))
+    classes = tuple(order) if order else tuple(sorted(found, key=_grade if task == "grade" else _harmless_first))
     if len(set(classes)) != len(classes) or len(classes) < 2:
         raise UsageError(f"at least two different classes are needed, found: {', '.join(classes) or 'none'}")
     if unknown := sorted(found - set(classes)):
@@ -235,6 +239,10 @@ def _grade(label: str) -> int:
         return int(label)
     except ValueError:
         raise UsageError(f"label {label!r} is not a grade (an integer); for other labels use --task class") from None
+
+
+def _harmless_first(label: str) -> tuple[bool, str]:
+    return not label.lower().replace("_", " ").startswith(HARMLESS), label
 
 
 def _groups(cohort: Cohort, by: FoldBy) -> list[str]:

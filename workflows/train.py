@@ -130,7 +130,7 @@ def command(
     store: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the feature stores.")],
     labels: Annotated[Path, typer.Option(metavar="CSV", help="slide_id, label and optional patient_id, site, fold.")],
     out: Annotated[Path, typer.Option(metavar="MODEL", help="Folder of the model; an older model there is replaced.")],
-    model: Annotated[str, typer.Option(help="abmil, topk, mean or max.")] = "abmil",
+    model: Annotated[str, typer.Option(help="abmil, autopool, topk, mean or max.")] = "abmil",
     task: Annotated[str, typer.Option(help="grade (labels have an order) or class.")] = "grade",
     encoder: Annotated[str | None, typer.Option(help="Whose features, where the stores hold several.")] = None,
     loss: Annotated[

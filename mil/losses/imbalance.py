@@ -10,8 +10,19 @@ from torch.nn import functional
 from mil.links import softmax
 
 
+class Reference(nn.Module):
+    """A logit of zero for the first class before those of the others."""
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(outputs[..., :1]), outputs], dim=-1)  # (..., C-1) to (..., C)
+
+
 class CrossEntropy:
     """Cross-entropy with weights n / (C n_k); for classes without an order.
+
+    The first class is the reference, what a slide is when nothing speaks for another class (benign, say): the model
+    gives C-1 numbers, the evidence for each other class. So a model that picks tiles by their evidence looks for
+    what is to be found, and not for the tiles that look most benign.
 
     The weights make rare classes count in training. They also shift the odds that the logits stand for by w_k;
     `probabilities` takes that back, so that they are those of the cohort's own mixture of classes.
@@ -25,13 +36,13 @@ class CrossEntropy:
 
     def __init__(self, n_classes: int, class_counts: Sequence[int] | None = None):
         self.n_classes = n_classes
-        self.n_outputs = n_classes
+        self.n_outputs = n_classes - 1
         counts = np.asarray(class_counts if class_counts is not None else [1] * n_classes, dtype=np.float64)
         self.weights = np.where(counts > 0, counts.sum() / (n_classes * np.maximum(counts, 1)), 1.0)
 
     def layer(self) -> nn.Module:
-        """Nothing stands between the model's outputs and the logits."""
-        return nn.Identity()
+        """The reference class's logit."""
+        return Reference()
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Weighted mean over the batch: logits (B, C), targets (B,) int64, to a scalar."""

@@ -141,6 +141,7 @@ def test_planted_leak_is_refused_by_name():
 def test_classes_in_order():
     assert label_classes(["10", "9", "11"], "grade") == ("9", "10", "11")
     assert label_classes(["b", "a", "b"], "class") == ("a", "b")
+    assert label_classes(["aca", "scc", "Normal", "benign_x"], "class") == ("Normal", "benign_x", "aca", "scc")
     assert label_classes(["low", "high"], "grade", ["low", "mid", "high"]) == ("low", "mid", "high")
 
 

@@ -1,7 +1,16 @@
 import numpy as np
 import torch
 
-from mil.losses.imbalance import CrossEntropy
+from mil.losses.imbalance import CrossEntropy, Reference
+
+
+def test_first_class_is_the_reference():
+    logits = Reference()(torch.tensor([[2.0, -1.0]]))
+    assert logits.tolist() == [[0.0, 2.0, -1.0]]
+    assert CrossEntropy(3).n_outputs == 2
+    evidence = torch.tensor([[0.7]])
+    probability = CrossEntropy(2).probabilities(Reference()(evidence).numpy())[0, 1]
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-0.7)), rtol=1e-6)
 
 
 def test_weights_are_inverse_to_frequency():
