@@ -1,5 +1,6 @@
 """`histograde grade`: the main job, from slides to a worklist with heatmaps and a report."""
 
+import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -200,8 +201,8 @@ class GradeOne:
     summary: "ModelSummary"
 
     def __call__(self, source: "SlideSource", store: "FeatureStore", seconds: float) -> "Grading":
-        from workflows.heatmaps import render_slide
-        from workflows.results import save_slide
+        from workflows.heatmaps import FOLDER, render_slide
+        from workflows.results import load_slide, save_slide, slide_folder
 
         if (done := self._done_before(source, store)) is not None:
             return done
@@ -220,9 +221,11 @@ class GradeOne:
         finally:
             slide.close()
         graded = replace(graded, seconds=seconds + time.perf_counter() - clock)
-        render_slide(self.out, graded.maps(self.summary))
+        shutil.rmtree(slide_folder(self.out, source.slide_id, FOLDER), ignore_errors=True)
         save_slide(self.out, graded)
-        return graded.grading
+        kept = load_slide(self.out, source.slide_id)  # with the thumbnail as it is kept: `render` gives the same bytes
+        render_slide(self.out, kept.maps(self.summary))
+        return kept.grading
 
     def _done_before(self, source: "SlideSource", store: "FeatureStore") -> "Grading | None":
         """The slide's result by this model, if an earlier run finished it."""

@@ -1,0 +1,232 @@
+"""Slides to a run folder: what is in it, what a second run does, and what one damaged slide costs."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mil.bag import Bag
+from mil.model_folder import load_model
+from tests.hostile.makers import flip, tissue_pixels, write_svs
+from workflows.cli import main
+from workflows.grade import GradeConfig, GradeSummary, grade
+from workflows.pipeline import ExtractConfig, Listener, run_pipeline
+from workflows.sources import find_slides
+from workflows.train import TrainConfig, train
+from wsi.errors import RecipeMismatchError
+from wsi.store import FeatureStore
+
+GRADES = 3
+PATIENTS = {"mild": "P-7", "severe": "P-8", "torn": "P-8"}
+
+
+def write_stained(path: Path, grade_group: int, seed: int) -> Path:
+    """A slide of 1050 x 1000 px at 0.5 um/px that is darker with its grade."""
+    return write_svs(path, (tissue_pixels(1050, 1000, seed) * (1 - 0.08 * grade_group)).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, cluster: object) -> list[Path]:
+    """Two models of toy features, alike but for the seed."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "slides").mkdir()
+    lines = ["slide_id,label,patient_id,site"]
+    for number in range(6):
+        write_stained(folder / "slides" / f"t{number}.svs", number % GRADES, seed=number)
+        lines.append(f"t{number},{number % GRADES},Q{number},S{number % 2}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    config = ExtractConfig(store=folder / "stores", encoder="toy")
+    assert all(
+        one.failure is None for one in run_pipeline(cluster, find_slides([folder / "slides"]), config, Listener())
+    )
+    made = []
+    for seed in range(2):
+        settings = TrainConfig(
+            folder / "stores",
+            folder / "labels.csv",
+            folder / f"model-{seed}",
+            folds=2,
+            epochs=2,
+            seed=seed,
+            device="cpu",
+        )
+        made.append(train(settings, lambda line: None).path)
+    return made
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A list of two sound slides and one that ends early."""
+    folder = tmp_path_factory.mktemp("new")
+    write_stained(folder / "mild.svs", 0, seed=10)
+    whole = write_stained(folder / "severe.svs", 2, seed=11).read_bytes()
+    (folder / "torn.svs").write_bytes(whole[: len(whole) // 3])
+    rows = [f"{name},{name}.svs,{patient}" for name, patient in PATIENTS.items()]
+    (folder / "slides.csv").write_text("\n".join(["slide_id,path,patient_id", *rows]) + "\n")
+    return folder / "slides.csv"
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, models: list[Path], slides: Path) -> tuple[Path, GradeSummary]:
+    """A run of the three slides. Do not write to it."""
+    out = tmp_path_factory.mktemp("run") / "graded"
+    return out, grade(find_slides([slides]), GradeConfig(models[0], out, out / "features", device="cpu"))
+
+
+@pytest.fixture
+def copied(first: tuple[Path, GradeSummary], tmp_path: Path) -> Path:
+    """The run, to write to."""
+    return Path(shutil.copytree(first[0], tmp_path / "graded"))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_run_folder_is_complete(first: tuple[Path, GradeSummary]) -> None:
+    out, summary = first
+    assert [one.slide_id for one in summary.gradings] == ["mild", "severe"]
+    assert [one.slide_id for one in summary.quarantined] == ["torn"]
+    for name in ("mild", "severe"):
+        drawn = {path.name for path in (out / "heatmaps" / name).iterdir()}
+        assert drawn == {"attention.png", "evidence.png", "tiles.geojson", "heatmap.ome.tif"}
+    assert not (out / "heatmaps" / "torn").exists()
+    page = (out / "report" / "index.html").read_text(encoding="utf-8")
+    assert all(name in page for name in PATIENTS)
+    assert "2 of 3 slides graded" in summary.text(out)
+
+
+def test_predictions_are_those_of_the_model(first: tuple[Path, GradeSummary], models: list[Path]) -> None:
+    from pyarrow import parquet
+
+    out, _ = first
+    model = load_model(models[0])
+    found = rows(out / "predictions.csv")
+    assert [row["slide_id"] for row in found] == ["mild", "severe"]
+    for row in found:
+        store = FeatureStore(out / "features" / f"{row['slide_id']}.zarr")
+        expected = model.predict(Bag.from_store(store, "toy"))
+        assert row["patient_id"] == PATIENTS[row["slide_id"]]
+        assert row["grade"] == expected.label
+        assert row["model_id"] == model.model_id
+        assert int(row["tiles"]) == len(expected.rows) == len(store.grid) > 4
+        assert row["bad_tiles"] == "0"
+        probabilities = [float(row[f"p_{name}"]) for name in model.card.classes]
+        np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-6)
+    again = parquet.read_table(out / "predictions.parquet").to_pylist()
+    assert [{name: str(value) for name, value in row.items()} for row in again] == found
+
+
+def test_worklist_ranks_every_graded_slide(first: tuple[Path, GradeSummary]) -> None:
+    found = rows(first[0] / "worklist.csv")
+    assert [row["rank"] for row in found] == ["1", "2"]
+    assert {row["slide_id"] for row in found} == {"mild", "severe"}
+    assert float(found[0]["urgency"]) >= float(found[1]["urgency"])
+
+
+def test_damaged_slide_is_in_quarantine_with_its_remedy(first: tuple[Path, GradeSummary]) -> None:
+    (row,) = rows(first[0] / "quarantine.csv")
+    assert row["slide_id"] == "torn"
+    assert row["error_class"] in ("unreadable", "tile_unreadable", "too_many_bad_tiles")
+    assert row["message"]
+    assert "copy" in row["remedy"]
+    assert "\n" not in row["message"]
+
+
+def test_record(first: tuple[Path, GradeSummary], slides: Path, models: list[Path]) -> None:
+    from hashlib import sha256
+
+    out, summary = first
+    record = json.loads((out / "run.json").read_bytes())
+    assert record["command"] == "grade"
+    assert record["inputs"]["mild"] == sha256((slides.parent / "mild.svs").read_bytes()).hexdigest()
+    assert record["inputs"]["model"] == load_model(models[0]).model_id
+    for name, digest in record["outputs"].items():
+        assert sha256((out / name).read_bytes()).hexdigest() == digest
+    assert (record["counts"]["slides"], record["counts"]["graded"], record["counts"]["quarantined"]) == (3, 2, 1)
+    assert record["counts"]["tiles"] == sum(one.tiles for one in summary.gradings)
+    assert record["counts"]["chunks_computed"] > 0
+
+
+def test_again_computes_nothing_and_exits_with_3(
+    copied: Path, models: list[Path], slides: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(copied)
+    with pytest.raises(SystemExit) as stopped:
+        main(["grade", str(slides), "--model", str(models[0]), "--out", str(copied), "--device", "cpu"])
+    assert stopped.value.code == 3
+    said = capsys.readouterr().out
+    assert "2 of 3 slides graded" in said
+    assert "torn" in said
+    after = contents(copied)
+    assert json.loads(after.pop("run.json"))["counts"]["chunks_computed"] == 0
+    before.pop("run.json")
+    differing = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert not {name for name in differing if not name.startswith("report/")}
+    assert before["predictions.csv"] == after["predictions.csv"]
+
+
+def test_only_sound_slides_exit_with_0(
+    copied: Path, models: list[Path], slides: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(slides.parent / f"{name}.svs") for name in ("mild", "severe")]
+    with pytest.raises(SystemExit) as stopped:
+        main(["grade", *paths, "--model", str(models[0]), "--out", str(copied), "--device", "cpu"])
+    assert stopped.value.code == 0
+    assert not rows(copied / "quarantine.csv")
+    assert [row["patient_id"] for row in rows(copied / "predictions.csv")] == ["mild", "severe"]
+
+
+def test_what_is_lost_or_damaged_is_made_anew(copied: Path, models: list[Path], slides: Path) -> None:
+    store = copied / "features" / "severe.zarr" / "features" / "toy"
+    chunk = max((path for path in store.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    flip(chunk, chunk.stat().st_size // 2)
+    expected = contents(copied / "heatmaps")
+    (copied / "heatmaps" / "mild" / "attention.png").unlink()
+    before = {row["slide_id"]: row for row in rows(copied / "predictions.csv")}
+    grade(find_slides([slides]), GradeConfig(models[0], copied, copied / "features", device="cpu"))
+    assert json.loads((copied / "run.json").read_bytes())["counts"]["chunks_computed"] == 1
+    assert not FeatureStore(copied / "features" / "severe.zarr").verify()
+    assert contents(copied / "heatmaps") == expected
+    for row in rows(copied / "predictions.csv"):
+        assert row | {"seconds": ""} == before[row["slide_id"]] | {"seconds": ""}
+
+
+def test_another_model_is_refused(copied: Path, models: list[Path], slides: Path) -> None:
+    before = contents(copied)
+    with pytest.raises(RecipeMismatchError, match="another --out"):
+        grade(find_slides([slides]), GradeConfig(models[1], copied, copied / "features", device="cpu"))
+    assert contents(copied) == before
+
+
+def test_render_and_report_again_give_the_same_bytes(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, folder in (("render", copied / "heatmaps"), ("report", copied / "report")):
+        expected = contents(folder)
+        shutil.rmtree(folder)
+        with pytest.raises(SystemExit) as stopped:
+            main([command, str(copied)])
+        assert stopped.value.code == 0
+        assert contents(folder) == expected, command
+
+
+def test_model_of_another_recipe_is_refused(
+    tmp_path: Path, models: list[Path], slides: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workflows.grade import extract_config
+
+    model = load_model(models[0])
+    config = GradeConfig(models[0], tmp_path, tmp_path / "features")
+    assert extract_config(model, config).encoder == "toy"
+    recipe = model.card.recipe | {"tissue": model.card.recipe["tissue"] | {"mpp": 4.0}}
+    other = replace(model, card=replace(model.card, recipe=recipe))
+    with pytest.raises(RecipeMismatchError, match=r"tissue\.mpp"):
+        extract_config(other, config)
