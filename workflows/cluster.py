@@ -40,6 +40,7 @@ def connect(workers: int = 0) -> Iterator["Client"]:
             processes=workers > 0,
             host="127.0.0.1" if workers else None,
             dashboard_address="127.0.0.1:0",  # None takes port 8787, and complains where another run has it
+            worker_dashboard_address="127.0.0.1:0",
             silence_logs=50,
             memory_limit=0,
         ) as cluster,
