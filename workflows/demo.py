@@ -51,17 +51,25 @@ class Demo:
         self._train, self._new = out / "training-slides", out / "new-slides"
 
     def check(self) -> None:
-        """Refuse a folder that holds another demo.
+        """Refuse, before anything is drawn, what could not be carried through.
 
         Raises
         ------
         UsageError
+            If the folder holds another demo or other files.
+        MissingPackageError
+            If an extra is not installed.
         """
         import json
+        from importlib.util import find_spec
 
-        from wsi.errors import UsageError
+        from mil.encoders import load_encoder
+        from wsi.errors import MissingPackageError, UsageError
         from wsi.files import write_json
 
+        if missing := [name for name in ("torch", "lightning", "matplotlib", "pyarrow") if find_spec(name) is None]:
+            raise MissingPackageError(f"the demo needs {', '.join(missing)}; pip install 'histograde[demo]'")
+        load_encoder(self._encoder)
         asked = {"seed": self._seed, "slides": self._slides, "encoder": self._encoder}
         note = self._out / "demo.json"
         self._out.mkdir(parents=True, exist_ok=True)
@@ -100,7 +108,9 @@ class Demo:
             for row in rows:
                 path = f"slides/{row['slide_id']}.svs"
                 writer.writerow([row["slide_id"], path, f"N{row['patient_id'][1:]}", row["site"]])
-            writer.writerow(["damaged-copy", "slides/damaged-copy.svs", f"N{rows[0]['patient_id'][1:]}", rows[0]["site"]])
+            writer.writerow(
+                ["damaged-copy", "slides/damaged-copy.svs", f"N{rows[0]['patient_id'][1:]}", rows[0]["site"]]
+            )
 
     def train(self, encoder: str, name: str) -> list[str]:
         """Extract, train, evaluate and localise; returns lines for the summary."""
