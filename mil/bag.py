@@ -137,7 +137,7 @@ class BagSubset:
 
 
 class StoreBags:
-    """The bags of feature stores, kept in memory in the stored dtype up to a fixed budget and read again beyond it.
+    """The bags of feature stores, kept in memory up to a fixed budget and read again beyond it.
 
     Raises
     ------
@@ -146,12 +146,13 @@ class StoreBags:
     """
 
     def __init__(self, stores: Sequence[FeatureStore], encoder: str, cache_bytes: int = 4 << 30):
+        if not stores:
+            raise UsageError("there is no slide to take features from")
         self._stores = list(stores)
         self._encoder = encoder
         self._free_bytes = cache_bytes
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-        if stores:
-            self.card, self.recipe = stores[0].card(encoder), stores[0].recipe
+        self._kept: dict[int, Bag] = {}
+        self.card, self.recipe = stores[0].card(encoder), stores[0].recipe
         for store in stores[1:]:
             check_same_making(store, encoder, self.card, self.recipe, f"slide {stores[0].slide.slide_id}")
 
@@ -160,13 +161,11 @@ class StoreBags:
 
     def __getitem__(self, number: int) -> Bag:
         if number in self._kept:
-            features, coords_um, rows = self._kept[number]
-            return Bag(self._stores[number].slide.slide_id, features.astype(np.float32), coords_um, rows)
+            return self._kept[number]
         bag = Bag.from_store(self._stores[number], self._encoder)
-        kept = bag.features.astype(self.card["dtype"])
-        if kept.nbytes <= self._free_bytes:
-            self._free_bytes -= kept.nbytes
-            self._kept[number] = (kept, bag.coords_um, bag.rows)
+        if bag.features.nbytes <= self._free_bytes:
+            self._free_bytes -= bag.features.nbytes
+            self._kept[number] = bag
         return bag
 
 

