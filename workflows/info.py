@@ -1,6 +1,7 @@
 """`histograde info`: what a slide file holds, and whether it would be accepted."""
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,7 @@ def command(
     from wsi.slide import open_slide, path_slide_id
     from wsi.units import parse_mpp
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it finds odd is not for the terminal
     fallback_mpp = None if slide_mpp is None else parse_mpp(slide_mpp)
     try:
         opened = open_slide(slide, reader=reader, fallback_mpp=fallback_mpp)

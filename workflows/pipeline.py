@@ -7,6 +7,7 @@ quarantined with its reason, and the loop goes on.
 """
 
 import json
+import logging
 import shutil
 import threading
 import time
@@ -307,10 +308,16 @@ class _Loop:
 
 def _guarded(function: Any, slide_id: str, stage: str, *arguments: Any) -> Any:
     """Run a task; what goes wrong comes back as a value, so that no exception has to travel."""
+    quiet_readers()
     try:
         return function(*arguments)
     except Exception as error:  # whatever it is, it ends this slide only
         return failure_of(slide_id, stage, error)
+
+
+def quiet_readers() -> None:
+    """Keep tifffile from writing to the terminal what it finds odd in a file, with the file's name and texts in it."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def _outcome(future: "Future", slide_id: str, stage: str) -> Any:
@@ -326,14 +333,14 @@ def _outcome(future: "Future", slide_id: str, stage: str) -> Any:
 def failure_of(slide_id: str, stage: str, error: Exception) -> Failure:
     """Name the class of an error; one that is not ours is named by its type and kept with its traceback."""
     if isinstance(error, WsiError):
-        return Failure(slide_id, stage, error.code, str(error), error.remedy)
+        return Failure(slide_id, stage, error.code, " ".join(str(error).split()), error.remedy)
     detail = "".join(traceback.format_exception(error))
     if isinstance(error, MemoryError):
         return Failure(slide_id, stage, "out_of_memory", "not enough memory", "use fewer workers", detail)
     if isinstance(error, OSError):
         remedy = "check disk space, permissions and mounts, then run the same command again"
         return Failure(slide_id, stage, "io_error", f"{error.strerror or error}", remedy, detail)
-    message = f"{type(error).__name__}: {error}"
+    message = " ".join(f"{type(error).__name__}: {error}".split())
     return Failure(slide_id, stage, "unexpected", message, "report it with the output of --debug", detail)
 
 
@@ -569,12 +576,14 @@ def source_stamp(source: SlideSource) -> list[list[int]]:
     Raises
     ------
     UnreadableSlideError
-        If there is no such file.
+        If there is no such file, or the way to it is barred.
     """
     try:
         return sorted([part.stat().st_size, part.stat().st_mtime_ns] for part in slide_files(source.path))
     except FileNotFoundError as error:
         raise UnreadableSlideError(f"{source.path.name}: no such file; check the path or the mount") from error
+    except OSError as error:
+        raise UnreadableSlideError(f"{source.path.name}: cannot be reached ({error.strerror})") from error
 
 
 def source_hash(source: SlideSource, store: FeatureStore | None, stamp: list[list[int]]) -> str:

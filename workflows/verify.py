@@ -59,6 +59,7 @@ def verify(root: Path) -> tuple[list[str], int]:
         report += wrong + [
             f"{path.name}: {part.name} is unfinished" for part in sorted(path.glob("features/.*.partial"))
         ]
-    report += [f"{part.name} is unfinished" for part in sorted(root.glob(".*.partial"))] if root.is_dir() else []
+    for pattern in (".*.zarr.partial", ".*.zarr.old"):
+        report += [f"{part.name} is unfinished" for part in sorted(root.glob(pattern))]
     verdict = f"{damaged} damaged" if damaged else "all chunks agree with their checksums"
     return [*report, f"{len(paths)} stores, {complete} complete sets of features: {verdict}"], damaged

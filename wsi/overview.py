@@ -11,8 +11,8 @@ from wsi.slide import Slide
 OVERVIEW_MPP = 8.0
 """Scale in um/px: a gland is a few pixels wide, a whole slide a few megapixels."""
 
-MAX_OVERVIEW_PX = 1 << 23
-"""Larger slides (beyond 25 x 21 mm at 8 um/px) are reduced further, so that memory does not grow with the slide."""
+MAX_OVERVIEW_PX = 1 << 25
+"""A whole glass of 26 x 76 mm at 8 um/px. What claims to be larger is reduced further, so that memory stays bounded."""
 
 BLOCK_PX = 128
 """Side of the blocks that are read singly once the whole cannot be decoded; about 1 mm."""
@@ -82,6 +82,7 @@ def read_overview(slide: Slide, *, mpp: float = OVERVIEW_MPP) -> Overview:
     """
     mpp_x, mpp_y = slide.info.require_mpp()
     x, y, w, h = slide.info.bounds_px0
+    mpp *= max(1.0, (w * mpp_x / mpp * h * mpp_y / mpp / MAX_OVERVIEW_PX) ** 0.5)
     size_px = (
         min(w, max(1, round(w * mpp_x / mpp))),
         min(h, max(1, round(h * mpp_y / mpp))),

@@ -25,6 +25,9 @@ READERS = Registry(
 
 HASH_BLOCK_BYTES = 1 << 22
 
+MAX_SIDE_PX = 1 << 22
+"""Longest side of a level 0 that is believed: 20 cm at 0.05 um/px. A header that says more is damaged."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlideInfo:
@@ -203,6 +206,10 @@ def open_slide(
             raise
         except (WsiError, ImportError) as error:
             attempts.append(f"{name}: {error}")
+            continue
+        if max(slide.info.size_px0) > MAX_SIDE_PX:
+            attempts.append(f"{name}: the file claims {slide.info.size_px0[0]} x {slide.info.size_px0[1]} pixels")
+            slide.close()
             continue
         changes: dict[str, Any] = {"slide_id": slide_id or path_slide_id(path)}
         given = mpp or (fallback_mpp if fallback_mpp and not believable(slide.info) else None)

@@ -267,7 +267,7 @@ class FeatureWriter:
         if len(rows) and not np.isfinite(block[rows - expected[0]]).all():
             raise ValueError(f"chunk {chunk}: the encoder gave features that are not finite in {self.dtype}")
         self._file(chunk).unlink(missing_ok=True)
-        array = zarr.open_array(self.stage / "values", mode="r+")
+        array = zarr.open_array(self.stage / "values", mode="r+").with_config({"write_empty_chunks": True})
         array[expected[0] : expected[0] + self.chunk_tiles] = block[: len(expected)]
         fsync_path(self._file(chunk))
         write_record(self._record(chunk), file_record(self._file(chunk)), bad)

@@ -156,7 +156,11 @@ def over_white(rgba: np.ndarray) -> np.ndarray:
     """Lay (H, W, 4) uint8 pixels with straight alpha on white; opaque ones, nearly all, are only copied."""
     rgb = np.ascontiguousarray(rgba[..., :3])
     alpha = rgba[..., 3]
-    if alpha.min() < 255:
+    if alpha.min() == 255:
+        return rgb
+    clear = alpha == 0
+    rgb[clear] = 255
+    if ((alpha < 255) & ~clear).any():
         share = alpha[..., None].astype(np.float32) / 255
         rgb = np.rint(rgb * share + 255 * (1 - share)).astype(np.uint8)
     return rgb

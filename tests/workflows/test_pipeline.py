@@ -1,0 +1,262 @@
+"""Slides through the loop: what is damaged is repaired, what differs is refused, and a fault ends its slide only."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.hostile.makers import damage_tile, flip, tissue_pixels, write_svs
+from workflows import pipeline as module
+from workflows.pipeline import ExtractConfig, Listener, run_pipeline
+from workflows.sources import SlideSource, find_slides
+from wsi.errors import UsageError
+from wsi.store import FeatureStore, store_path
+from wsi.store_writer import slide_lock
+from wsi.tiles import TileSpec
+
+
+@pytest.fixture
+def slide(small_svs, tmp_path):
+    return Path(shutil.copy(small_svs, tmp_path / "small.svs"))
+
+
+@pytest.fixture
+def root(small_store, tmp_path):
+    """A folder with a finished store of the slide."""
+    shutil.copytree(small_store, tmp_path / "stores" / small_store.name)
+    return tmp_path / "stores"
+
+
+@pytest.fixture
+def run(cluster):
+    def run(slides, root, finish=None, listener=None, **changes):
+        config = ExtractConfig(**{"store": root, "encoder": "toy", "chunk_tiles": 4, **changes})
+        sources = slides if isinstance(slides, list) else find_slides([slides])
+        return list(run_pipeline(cluster, sources, config, listener or Listener(), finish))
+
+    return run
+
+
+def contents(store):
+    files = (part for part in sorted(store.rglob("*")) if part.is_file() and part.name != ".source.json")
+    return {part.relative_to(store).as_posix(): part.read_bytes() for part in files}
+
+
+def test_each_damaged_file_is_repaired_and_only_damaged_chunks_are_computed(run, slide, root, small_store):
+    expected = contents(small_store)
+    for name in expected:
+        if name == "features/zarr.json" or ("values/c/" in name and not name.endswith(("/1/0", "/2/0"))):
+            continue
+        flip(root / "small.zarr" / name, len(expected[name]) // 3)
+        (result,) = run(slide, root)
+        assert result.failure is None
+        assert contents(root / "small.zarr") == expected, name
+        if "values/c/" in name:
+            assert result.chunks == 1
+        elif not name.startswith("features"):
+            assert result.chunks == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tiles": TileSpec(stride_px=112)}, "tiles.stride_px = 224, asked for is 112"),
+        ({"tiles": TileSpec(mpp=0.6)}, "tiles.mpp = 0.5, asked for is 0.6"),
+        ({"tiles": TileSpec(min_tissue=0.9)}, "tiles.min_tissue = 0.5, asked for is 0.9"),
+        ({"reader": "tiffslide"}, "now it is tiffslide"),
+    ],
+)
+def test_another_recipe_is_refused_and_nothing_is_lost(run, slide, root, small_store, changes, reason):
+    (result,) = run(slide, root, **changes)
+    assert result.failure.error_class == "recipe_mismatch"
+    assert reason in result.failure.message
+    assert contents(root / "small.zarr") == contents(small_store)
+
+
+def test_another_slide_of_the_same_name_is_refused(run, tmp_path, root, small_store):
+    other = write_svs(tmp_path / "small.svs", tissue_pixels(1500, 1400, seed=9))
+    (result,) = run(other, root)
+    assert "made from a slide with hash" in result.failure.message
+    assert contents(root / "small.zarr") == contents(small_store)
+
+
+def test_a_grid_without_features_gives_way_to_a_better_copy_or_another_recipe(run, tmp_path):
+    pixels = tissue_pixels(900, 900)
+    slide = write_svs(tmp_path / "a.svs", pixels, factors=(4,))
+    good = slide.read_bytes()
+    for column in range(4):
+        for row in range(4):
+            damage_tile(slide, 0, column, row)
+    (bad,) = run(slide, tmp_path / "stores", reader="openslide", max_bad=0.3)
+    assert bad.failure.error_class == "too_many_bad_tiles"
+    slide.write_bytes(good)
+    (again,) = run(slide, tmp_path / "stores", reader="openslide")
+    assert again.failure is None
+    shutil.rmtree(tmp_path / "stores" / "a.zarr" / "features" / "toy")
+    (other,) = run(slide, tmp_path / "stores", reader="openslide", tiles=TileSpec(stride_px=112))
+    assert other.failure is None
+    assert FeatureStore(tmp_path / "stores" / "a.zarr").recipe["tiles"]["stride_px"] == 112
+
+
+def test_bad_tiles_are_recorded_and_the_share_is_judged_again_each_time(run, tmp_path):
+    slide = write_svs(tmp_path / "a.svs", tissue_pixels(1500, 1400))
+    damage_tile(slide, 0, 2, 2)
+    (result,) = run(slide, tmp_path / "stores", max_bad=0.9)
+    store = FeatureStore(tmp_path / "stores" / "a.zarr")
+    x, y = store.grid.coords.T
+    hit = np.flatnonzero((x + 224 > 512) & (x < 768) & (y + 224 > 512) & (y < 768))
+    assert result.bad == len(hit) > 0
+    assert [one.row for one in store.bad_tiles("toy")] == hit.tolist()
+    assert len(store.features("toy")) == len(store.grid) - len(hit)
+    assert np.isfinite(store.features("toy")).all()
+    (strict,) = run(slide, tmp_path / "stores", max_bad=0.01)
+    assert strict.failure.error_class == "too_many_bad_tiles"
+    assert FeatureStore(tmp_path / "stores" / "a.zarr").encoders == ["toy"], "what was made for a laxer limit stays"
+
+
+def test_a_busy_store_is_quarantined_and_the_next_slide_is_done(run, slide, tmp_path):
+    other = write_svs(tmp_path / "b.svs", tissue_pixels(800, 800))
+    with slide_lock(tmp_path / "stores", "small"):
+        results = run(find_slides([slide, other]), tmp_path / "stores")
+    by_id = {result.source.slide_id: result for result in results}
+    assert by_id["small"].failure.error_class == "store_busy"
+    assert by_id["b"].failure is None
+    assert not list((tmp_path / "stores").glob(".*.lock"))
+
+
+def test_a_second_start_does_not_read_the_slide_again(run, slide, root, monkeypatch):
+    run(slide, root)
+
+    def never(files):
+        raise AssertionError("hashed again")
+
+    monkeypatch.setattr(module, "hash_files", never)
+    (result,) = run(slide, root)
+    assert result.failure is None
+    os.utime(slide, ns=(5, 5))
+    (result,) = run(slide, root)
+    assert "hashed again" in result.failure.message
+
+
+def test_a_damaged_note_of_the_hash_is_no_reason_to_refuse_a_slide(run, slide, root):
+    run(slide, root)
+    note = root / "small.zarr" / ".source.json"
+    right = json.loads(note.read_bytes())
+    for wrong in ({**right, "content_hash": "00" * 32}, {}, []):
+        note.write_text(json.dumps(wrong))
+        (result,) = run(slide, root)
+        assert (result.failure, result.chunks) == (None, 0)
+        assert json.loads(note.read_bytes()) == right
+
+
+def test_a_slide_of_another_folder_under_its_name_is_not_taken_for_it(run, small_svs, tmp_path):
+    """Its tiles come from its own file, also where a thread still has the first one open."""
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        slide = write_svs(folder / "a.svs", tissue_pixels(800, 800, seed=number))
+        run(slide, tmp_path / "stores" / str(number))
+    one, other = (FeatureStore(store_path(tmp_path / "stores" / str(number), "a")) for number in (1, 2))
+    assert not np.array_equal(one.features("toy"), other.features("toy"))
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (OSError(28, "No space left on device"), "io_error"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("strange"), "unexpected"),
+        (UsageError("said so"), "usage"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["plan", "extract", "publish", "grade"])
+def test_a_fault_at_any_stage_ends_its_slide_only_and_the_next_run_goes_on(
+    run, slide, tmp_path, monkeypatch, error, name, stage
+):
+    other = write_svs(tmp_path / "b.svs", tissue_pixels(700, 700))
+
+    def fail(*_: object) -> None:
+        raise error
+
+    def only_small(original):
+        return lambda *arguments, **named: (
+            fail() if "small" in str(arguments) else original(*arguments, **named)
+        )  # the slide's name is in what each stage is handed
+
+    target = {"plan": "find_tissue_with_qc", "extract": "_slide_and_grid", "publish": "check_bad_of"}
+    finish = fail if stage == "grade" else None
+    slides = find_slides([slide, other])
+    with monkeypatch.context() as patch:
+        if stage == "plan":
+            patch.setattr(module, "_lay_grid", only_small(module._lay_grid))
+            patch.setattr(
+                module, "read_overview", lambda slide: fail() if slide.info.slide_id == "small" else READ(slide)
+            )
+        elif stage in target:
+            patch.setattr(module, target[stage], only_small(getattr(module, target[stage])))
+        results = {result.source.slide_id: result for result in run(slides, tmp_path / "stores", finish)}
+    assert results["small"].failure.stage == stage
+    assert results["small"].failure.error_class == name
+    if stage != "grade":
+        assert results["b"].failure is None
+    assert not list((tmp_path / "stores").glob(".*.lock"))
+    assert all(result.failure is None for result in run(slides, tmp_path / "stores"))
+
+
+READ = module.read_overview
+
+
+def test_what_follows_extraction_gets_the_published_store(run, slide, root):
+    def finish(source, store, spent_s):
+        return source.slide_id, len(store.features("toy")), spent_s > 0
+
+    (result,) = run(slide, root, finish)
+    assert result.value == ("small", result.tiles, True)
+    assert "grade" in result.seconds
+
+
+def test_the_listener_hears_everything(run, slide, tmp_path):
+    heard = []
+
+    class Ear(Listener):
+        def planned(self, plan):
+            heard.append(("planned", len(plan.chunks)))
+
+        def chunk(self, done):
+            heard.append(("chunk", done.tiles))
+
+        def slide(self, result):
+            heard.append(("slide", result.tiles))
+
+    (result,) = run(slide, tmp_path / "stores", listener=Ear())
+    assert heard[0] == ("planned", result.chunks)
+    assert [kind for kind, _ in heard[1:]] == ["chunk"] * result.chunks + ["slide"]
+    assert sum(count for kind, count in heard if kind == "chunk") == result.tiles
+
+
+def test_a_lost_slide_is_missed_by_name(run, tmp_path):
+    source = SlideSource("gone", tmp_path / "gone.svs", "gone")
+    (result,) = run([source], tmp_path / "stores")
+    assert result.failure.error_class == "unreadable"
+    assert "gone.svs: no such file" in result.failure.message
+
+
+def test_more_slides_than_are_in_flight_all_come_through(run, tmp_path):
+    first = write_svs(tmp_path / "s0.svs", tissue_pixels(700, 700))
+    for number in range(1, 12):
+        shutil.copy(first, tmp_path / f"s{number}.svs")
+    results = run(find_slides([tmp_path]), tmp_path / "stores")
+    assert sorted(result.source.slide_id for result in results) == sorted(f"s{number}" for number in range(12))
+    assert all(result.failure is None for result in results)
+
+
+def test_the_config_is_plain_and_travels():
+    import pickle
+
+    config = ExtractConfig(Path("x"))
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert replace(config, workers=2).recipe == config.recipe
