@@ -98,6 +98,18 @@ def test_bad_tiles_keep_their_reasons_and_have_no_features(tmp_path):
     np.testing.assert_array_equal(store.features("toy"), VALUES[store.good_rows("toy")].astype(np.float16))
 
 
+def test_a_chunk_of_nothing_but_bad_tiles_is_a_chunk(tmp_path):
+    writer = begin_features(lay(tmp_path), CARD.to_dict(), chunk_tiles=32)
+    bad = tuple(BadTile(int(row), "level 0: gone") for row in writer.rows(1))
+    writer.write(1, np.array([], np.int64), np.empty((0, CARD.dim), np.float32), bad)
+    write(writer)
+    writer.publish()
+    store = FeatureStore(tmp_path / "s.zarr")
+    assert len(store.bad_tiles("toy")) == 33
+    assert np.isnan(store.features("toy", writer.rows(1))).all()
+    assert store.verify() == []
+
+
 def test_unfinished_features_are_not_there(tmp_path):
     writer = begin_features(lay(tmp_path), CARD.to_dict(), chunk_tiles=32)
     write(writer, [0, 2])
