@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mil.bag import BagBatch, Bags, Packing
-from mil.network import Loss, Network, NetworkSpec
+from mil.network import Loss, Network, NetworkSpec, one_thread
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -102,7 +102,7 @@ def fit_fold(spec: NetworkSpec, bags: Bags, targets: np.ndarray, config: FitConf
     """
     cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     steps = config.epochs * math.ceil(len(bags) / config.packing.slides)
-    with _reproducible(seed), _quiet():
+    with one_thread(), _seeded(seed), _quiet():
         network = Network(spec)
         network.standardize(bags)
         task = MILTask(network, spec.build_loss(), config, steps)
@@ -122,15 +122,10 @@ def fit_fold(spec: NetworkSpec, bags: Bags, targets: np.ndarray, config: FitConf
 
 
 @contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mil.bag import Bag, pack
-from mil.network import Network, NetworkSpec
+from mil.network import Network, NetworkSpec, predict
 from mil.testing import toy_bag
 from wsi.errors import UsageError
 
@@ -62,3 +62,21 @@ def test_logits_are_those_of_the_loss(loss, columns):
     output = Network(NetworkSpec("topk", loss, 12, 4)).eval()(pack([toy_bag(6), toy_bag(3)]))
     assert output.logits.shape == (2, columns)
     assert output.tile_logits.shape == (9, columns)
+
+
+@pytest.mark.parametrize("tiles", [1, 7, 50])
+def test_predictions_are_the_same_bits_on_any_number_of_cores(tiles):
+    """Without the guard, bags of seven tiles differ in the last bit between one and two threads."""
+    torch.manual_seed(0)
+    network = Network(NetworkSpec("abmil", "corn", 1280, 6)).eval()
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(np.concatenate([part.ravel() for part in predict(network, toy_bag(tiles, 1280))]))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
