@@ -80,7 +80,7 @@ def mpp_property(vendor: str) -> str:
         "mirax": "Slidedat.ini",
         "dicom": "DICOM PixelSpacing",
     }
-    return known.get(vendor, f"{vendor} metadata")
+    return known.get(vendor, "the file's metadata" if vendor == "unknown" else f"{vendor} metadata")
 
 
 def _inside(bounds: list[float | None], whole: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
