@@ -254,6 +254,23 @@ def test_more_slides_than_are_in_flight_all_come_through(run, tmp_path):
     assert all(result.failure is None for result in results)
 
 
+def test_slides_are_admitted_as_others_end(cluster, tmp_path):
+    threads = sum(cluster.nthreads().values())
+    taken = 0
+
+    def feed():
+        nonlocal taken
+        for number in range(40):
+            taken += 1
+            yield SlideSource(f"absent-{number:02d}", tmp_path / f"absent-{number:02d}.svs", "")
+
+    config = ExtractConfig(store=tmp_path / "stores", encoder="toy")
+    results = run_pipeline(cluster, feed(), config, Listener())
+    for ended, _result in enumerate(results, start=1):
+        assert taken <= ended + 2 * threads + 1
+    assert taken == 40
+
+
 def test_the_config_is_plain_and_travels():
     import pickle
 
