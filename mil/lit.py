@@ -23,6 +23,8 @@ Device = Literal["auto", "cpu", "cuda"]
 class FitConfig:
     """How a network is trained; the defaults suit 50 to 200 slides of 100 to 1,000 tiles.
 
+    They were chosen by inner cross-validation on 120 slides of known truth and are the same for all models.
+
     Attributes
     ----------
     epochs : int

@@ -240,10 +240,11 @@ def _check_training(model: Callable[..., nn.Module], dim: int, n_outputs: int, o
 def _check_minimum(built: Loss, targets: torch.Tensor) -> None:
     outputs = nn.Parameter(torch.zeros(len(targets), built.n_outputs))
     layer = built.layer()
-    optimizer = torch.optim.Adam([outputs, *layer.parameters()], 0.1)
-    for _ in range(300):
-        optimizer.zero_grad()
-        torch.autograd.backward(built(layer(outputs), targets))
-        optimizer.step()
+    parameters = [outputs, *layer.parameters()]
+    for _ in range(400):
+        gradients = torch.autograd.grad(built(layer(outputs), targets), parameters)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.sub_(gradient)
     found = built.probabilities(layer(outputs).detach().numpy()).argmax(axis=1)
     assert (found == targets.numpy()).all(), "minimising the loss does not find the targets"

@@ -60,8 +60,8 @@ def test_a_loaded_model_says_what_its_networks_say(folder, trained):
     with torch.inference_mode():
         outputs = [network(pack([bags[0]])) for network in done.networks]
     each = np.stack([loss.probabilities(output.logits[0].double().numpy() / temperature) for output in outputs])
-    np.testing.assert_allclose(found.probabilities, each.mean(axis=0), rtol=1e-9)
-    np.testing.assert_allclose(found.fold_spread, each.std(axis=0).max(), rtol=1e-6)
+    np.testing.assert_allclose(found.probabilities, each.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.fold_spread, each.std(axis=0).max(), rtol=1e-4)
     attention = np.mean([output.attention.numpy() for output in outputs], axis=0)
     np.testing.assert_allclose(found.attention, attention, rtol=1e-5)
     np.testing.assert_allclose(found.tile_evidence.sum(axis=1), 1, rtol=1e-5)
