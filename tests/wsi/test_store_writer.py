@@ -181,6 +181,20 @@ def test_a_crash_while_publishing_loses_no_chunk(tmp_path, expected, monkeypatch
     assert contents(tmp_path / "s.zarr") == expected
 
 
+def test_a_kill_while_planning_leaves_nothing_that_counts(tmp_path, expected, monkeypatch):
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("write_array", "_seal"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, step, crash)
+            with pytest.raises(KeyboardInterrupt):
+                lay(tmp_path)
+        assert [part.name for part in tmp_path.iterdir()] == [".s.zarr.partial"]
+    assert contents(make(tmp_path)) == expected
+    assert [part.name for part in tmp_path.iterdir()] == ["s.zarr"]
+
+
 def test_every_damaged_file_is_repaired_to_the_same_bytes(tmp_path, expected):
     root = tmp_path / "root"
     target = make(root)
