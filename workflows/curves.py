@@ -85,7 +85,7 @@ def draw_reliability(targets: np.ndarray, probabilities: np.ndarray, calibrated:
     axes.set_xlabel("confidence: probability of the predicted class")
     axes.set_ylabel("accuracy: share of right predictions")
     state = "calibrated" if calibrated else "not calibrated"
-    error = ece(targets, probabilities, bins)
+    error = ece(targets, probabilities)  # as in the table of metrics, whatever the bins drawn
     axes.set_title(f"Reliability, {len(targets)} slides, {state}\nECE {error:.3f}", loc="left", fontweight="bold")
     _square(axes)
     axes.legend(loc="upper left", fontsize=9, frameon=False)
