@@ -219,14 +219,14 @@ centre = (share + z**2 / 2 / count) / (1 + z**2 / count)
 half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / 4 / count**2)
 reach = np.clip([share - centre + half, centre + half - share], 0, 1)
 
-figure, axes = plt.subplots(figsize=(4.2, 4.2))
+figure, axes = plt.subplots(figsize=(6.8, 4))
 axes.plot([0, 1], [0, 1], ls=":", color="#555555", label="calibrated")
 label = f"groups of {count.min()} slides, 95 % interval"
 axes.errorbar(confidence, share, yerr=reach, fmt="o-", color="#0072B2", capsize=4, label=label)
 axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
 axes.set(xlabel="confidence (probability of the predicted grade)", ylabel="share that is right")
 axes.set_title("Reliability on held-out slides")
-_ = axes.legend(frameon=False, fontsize=8, loc="lower right")
+_ = axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 # %% [markdown]
 # ## Grading new slides
@@ -356,20 +356,22 @@ inside, outside = [], []
 for slide_id, score in scores.items():
     regions = read_regions(work / "train" / "truth" / f"{slide_id}.geojson")
     cover = tile_coverage(stores[slide_id].grid, regions)[score["rows"]]
-    times_mean = np.clip(score["attention"] * len(cover), 0.1, 10)
+    times_mean = score["attention"] * len(cover)
     inside += times_mean[cover >= 0.5].tolist()
     outside += times_mean[cover == 0].tolist()
 
-figure, axes = plt.subplots(figsize=(6.6, 2.8))
-bins = np.geomspace(0.1, 10, 33)
-for values, colour, label in ((outside, "#9A9A9A", "outside"), (inside, "#D55E00", "inside")):
-    part = np.full(len(values), 1 / len(values))
-    label = f"{len(values)} tiles {label} tumour"
-    axes.hist(values, bins, weights=part, color=colour, alpha=0.65, label=label)
-axes.set(xscale="log", xlabel="attention (times the mean tile of its slide)", ylabel="share of tiles")
-axes.set_xticks([0.1, 0.3, 1, 3, 10], ["≤ 0.1", "0.3", "1", "3", "≥ 10"])
-axes.set_title("Attention of held-out slides against the truth")
-_ = axes.legend(frameon=False)
+figure, axes = plt.subplots(figsize=(6.6, 3.2))
+axes.axvline(1, color="#BBBBBB", lw=1)
+for values, colour, dash, label in (
+    (outside, "#555555", "--", "outside"),
+    (inside, "#D55E00", "-", "inside"),
+):
+    axes.ecdf(values, color=colour, ls=dash, lw=2, label=f"{len(values)} tiles {label} tumour")
+axes.set(xscale="log", xlim=(0.01, 20), ylim=(0, 1))
+axes.set_xticks([0.01, 0.1, 1, 10], ["0.01", "0.1", "1", "10"])
+axes.set(xlabel="attention (times the mean tile of its slide)", ylabel="share of tiles below")
+axes.set_title("Tiles inside tumour get more of the attention of held-out slides")
+_ = axes.legend(frameon=False, loc="upper left")
 
 # %% [markdown]
 # ## On the command line
