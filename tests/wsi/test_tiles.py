@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.hostile.makers import damage_tile, reduced, tissue_pixels, write_svs
-from tests.wsi.test_resample import box_average
+from tests.wsi.test_resample import EXACT_TO, box_average
 from wsi import tiles as module
 from wsi.errors import MissingMppError, UsageError
 from wsi.slide import open_slide
@@ -38,7 +38,7 @@ def test_any_scale_to_any_scale_is_box_integration(tmp_path, mpp):
     for row, tile in zip(batch.rows, batch.pixels, strict=True):
         x, y = grid.coords[row]
         expected = box_average(pixels, (x, y, *grid.side_px0), (32, 32))
-        assert np.abs(tile - expected).max() <= 0.5 + 1e-3
+        assert np.abs(tile - expected).max() <= 0.5 + EXACT_TO
 
 
 @pytest.mark.parametrize("mpp", [1.0, 2.0])
