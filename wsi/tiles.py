@@ -253,7 +253,7 @@ class TileReader:
         next_row = self._below[bisect_right(self._tops, int(self._grid.coords[strip[0], 1]))]
         places = [(one.left, one.top, one.width, one.height) for one in windows]
         if all(max(map(abs, (x, y, w - side, h - side))) < 1e-6 for x, y, w, h in (one.rect for one in windows)):
-            reasons = slide.read_windows(self._level, self._reduce, places, out, done_above=next_row)
+            reasons = slide.read_windows(self._level, self._reduce, places, list(out), done_above=next_row)
             return {place: reason for place, reason in enumerate(reasons) if reason is not None}
         bad: dict[int, str] = {}
         most = max(width * height for _, _, width, height in places) * 3

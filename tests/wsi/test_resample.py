@@ -8,7 +8,6 @@ from wsi import resample
 from wsi.resample import axis_weights, level_window, read_scaled, resize_rect
 from wsi.slide import open_slide
 
-
 EXACT_TO = 0.1
 """Grey levels: weights are whole steps of 2^-12 where sums are taken in single precision."""
 

@@ -23,6 +23,9 @@ from wsi.slide import SlideInfo
 CACHE_BYTES = 64 << 20
 """Decoded tiles kept by a slide: two rows of stored tiles of a slide 100,000 px wide at 1/2."""
 
+KEPT_ROWS = 2
+"""Rows of stored tiles kept above those that are still needed, for threads that lag behind."""
+
 MAX_READ_BYTES = 4 << 20
 MAX_GAP_BYTES = 64 << 10
 """Neighbouring stored tiles are read in one go up to this size, across gaps up to this: shares have latency."""
@@ -138,6 +141,7 @@ class JpegTiffReader:
                 for column in range(left // side_w, -(-right // side_w)):
                     under.setdefault(column, []).append(number)
         reasons: list[str | None] = [None] * len(windows)
+        self._drop(level, reduce, done_above // side_h - KEPT_ROWS)
         for row in sorted(rows):
             under, y0 = rows[row], row * side_h
             passing = y0 + side_h <= done_above
@@ -199,6 +203,15 @@ class JpegTiffReader:
         if kept is None or kept.nbytes < count:
             kept = self._thread.scratch = np.empty(count, np.uint8)
         return kept[:count]
+
+    def _drop(self, level: int, reduce: int, row: int) -> None:
+        """Let go of the oldest tiles while they lie above a row of the stored grid: their memory serves the next."""
+        with self._lock:
+            while self._cache:
+                key = next(iter(self._cache))
+                if key[:2] != (level, reduce) or key[2] // self.levels[level].columns >= row:
+                    return
+                self._cached_bytes -= self._cache.pop(key).nbytes
 
     def _keep(self, key: tuple[int, int, int], tile: np.ndarray) -> None:
         with self._lock:
