@@ -8,7 +8,7 @@ What this reader does not know it declines, and the next one takes the slide.
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import tifffile
 
 from wsi.errors import TileReadError, UnreadableSlideError
 from wsi.readers.tiff_levels import StoredLevel, describe, stored_levels
-from wsi.readers.tile_codecs import CodecError, decode_tile, reductions_of
+from wsi.readers.tile_codecs import CodecError, complete_jpeg, decode_tile, reductions_of
 from wsi.slide import SlideInfo
 
 CACHE_BYTES = 64 << 20
@@ -105,6 +105,17 @@ class JpegTiffReader:
                 part = tile[y0 - row * side_h : y1 - row * side_h, x0 - column * side_w : x1 - column * side_w]
                 region[y0 - y : y1 - y, x0 - x : x1 - x] = part
         return region
+
+    def jpeg_tile_px(self, level: int) -> tuple[int, int] | None:
+        """Size (w, h) of the stored tiles of a level that are JPEGs."""
+        stored = self.levels[level]
+        return stored.tile_px if stored.codec == "jpeg" else None
+
+    def read_jpegs(self, level: int, places: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Stored tiles at (row, column) undecoded, tables and colour space put in; empty where the file has none."""
+        stored = self.levels[level]
+        found = self._read_tiles(stored, [row * stored.columns + column for row, column in places])
+        return [np.frombuffer(bytearray(complete_jpeg(stored, data)), np.uint8) for data in found]
 
     def _tiles(self, level: int, reduce: int, row: int, columns: range) -> list[np.ndarray]:
         """Decoded tiles of one row of the stored grid, out of the cache or read together and decoded."""

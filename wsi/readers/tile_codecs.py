@@ -63,7 +63,7 @@ def decode_tile(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
 def _decode_jpeg(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
     if data[:2] != b"\xff\xd8":
         raise CodecError("is not a JPEG (no start marker)")
-    data = b"".join((level.prefix, data[2:])) if level.prefix else data
+    data = complete_jpeg(level, data)
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     if (width, height) != level.tile_px:
         raise CodecError(f"is {width} x {height} px, expected {level.tile_px[0]} x {level.tile_px[1]}")
@@ -72,6 +72,13 @@ def _decode_jpeg(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
     return simplejpeg.decode_jpeg(
         data, "RGB", min_width=width // reduce, min_height=height // reduce, min_factor=reduce
     )
+
+
+def complete_jpeg(level: "StoredLevel", data: bytes) -> bytes:
+    """A stored JPEG with the tables and the colour space that the file says elsewhere; what is none stays as it is."""
+    if not level.prefix or data[:2] != b"\xff\xd8":
+        return data
+    return b"".join((level.prefix, data[2:]))
 
 
 def _decode_jp2k(level: "StoredLevel", data: bytes) -> np.ndarray:
