@@ -79,10 +79,12 @@ def _fetched(
 
 
 def card_features(slide: Slide, grid: TileGrid, encoder: Encoder) -> CardFeatures | None:
-    """The way by the card, or None where the encoder runs on a CPU or the slide's tiles are no JPEGs."""
+    """The way by the card, or None for an encoder on a CPU, for tiles that are no JPEGs, and where nvJPEG is absent."""
     if encoder.device == "cpu" or not isinstance(encoder, TensorEncoder):
         return None
     decoder = _decoder(encoder.device)
+    if not decoder.colours:
+        return None
     compressed = compressed_reader(slide, grid, decoder.colours)
     return None if compressed is None else CardFeatures(TileReader(slide, grid), compressed, decoder, encoder)
 

@@ -5,8 +5,9 @@ Decoding is torchvision's `decode_jpeg`: nvJPEG on a CUDA device; libjpeg-turbo 
 What differs from the CPU path (`wsi.tiles.TileReader`), which stays the reference:
 
 - nvJPEG as torchvision calls it cannot reduce in the DCT domain: tiles are decoded whole and area-averaged.
-- It repeats subsampled chroma where libjpeg interpolates. An area mean of 2 x 2 or more evens that out; at full
-  resolution edges of colour differ by some grey levels (4:2:0 only).
+- It repeats subsampled chroma where libjpeg interpolates. An area mean of 2 x 2 evens that out (4:2:0 decoded so is
+  nearer to the CPU path's 1/2 than libjpeg's own full decode: 56 against 52 dB). At full resolution edges of colour
+  differ: on real H&E in 4:2:0 by 1.8 grey levels (standard deviation), `lite0` cosine 0.9994 mean, 0.9992 least of 8.
 - libjpeg tells the CPU path when coded data are corrupt, and the tile becomes bad. torchvision keeps libjpeg's warnings
   to itself, and what nvJPEG does is not documented. `wsi.jpeg_stream` keeps away what can be seen without decoding
   (no start or end, cut off, other size, stray markers); bits flipped inside of the coded data it cannot see, and such

@@ -4,7 +4,7 @@ import re
 from difflib import get_close_matches
 from hashlib import file_digest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,13 +21,14 @@ CPU_BATCH, GPU_BATCH = 8, 256
 class TimmEncoder:
     """A timm backbone without its head: pooled features in evaluation mode.
 
-    float32 on a CPU, bf16 autocast on a GPU, channels_last for convolutions on both. Batches have one fixed size (the
-    last is filled up), so that a tile's feature does not depend on how many tiles came with it. On a CPU each call
-    uses one core, because sums split over cores differ in their last bits; run several calls in threads.
+    float32 on a CPU, autocast to `half` on a GPU, channels_last for convolutions on both. Batches have one fixed size
+    (the last is filled up), so that a tile's feature does not depend on how many tiles came with it. On a CPU each
+    call uses one core, because sums split over cores differ in their last bits; run several calls in threads.
     """
 
-    def __init__(self, model: Any, card: EncoderCard, device: str):
+    def __init__(self, model: Any, card: EncoderCard, device: str, half: Literal["bfloat16", "float16"] = "bfloat16"):
         torch = import_torch()
+        self._half = getattr(torch, half)
         self.card = card
         self.device = device
         self._batch = CPU_BATCH if device == "cpu" else GPU_BATCH
@@ -66,7 +67,7 @@ class TimmEncoder:
         if self.device == "cpu":
             torch.set_num_threads(1)
         count = len(tiles)
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device != "cpu"):
+        with torch.inference_mode(), torch.autocast("cuda", self._half, enabled=self.device != "cpu"):
             pixels = tiles.contiguous(memory_format=torch.channels_last)
             if count < self._batch:
                 pixels = torch.cat([pixels, pixels.new_zeros((self._batch - count, *pixels.shape[1:]))])
