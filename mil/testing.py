@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from mil.bag import Bag, MILOutput, pack
-from mil.encoders import Encoder
+from mil.encoders import Encoder, TensorEncoder
 from mil.encoders.card import EncoderCard
 from mil.network import Loss
 from wsi.kernels import KERNELS
@@ -141,7 +141,8 @@ def check_encoder(encoder: Encoder, seed: int = 0) -> None:
 
     A card that can be stored and compared; features (n, D) float32 and finite, also for n = 0; a tile's feature is the
     same bits whichever tiles come with it, wherever it stands among them and on whichever thread; the tiles are left as
-    they are; tiles of another shape or type are refused with `ValueError`.
+    they are; tiles of another shape or type are refused with `ValueError`. Where it has `encode_tensor`, that gives the
+    same features, and leaves them on the device.
     """
     card = encoder.card
     _check_card(card)
@@ -166,6 +167,8 @@ def check_encoder(encoder: Encoder, seed: int = 0) -> None:
         again = list(pool.map(encoder.encode, (tiles[row:] for row in range(3))))
     for row, part in enumerate(again):
         assert np.array_equal(part, features[row:]), "threads give other features"
+    if isinstance(encoder, TensorEncoder):
+        _check_tensors(encoder, tiles[:3], features[:3])
     wrong = tiles[0], tiles[:, :-1], tiles[..., :2], tiles.astype(np.float32), tiles.transpose(0, 3, 1, 2)
     for one in wrong:
         try:
@@ -173,6 +176,19 @@ def check_encoder(encoder: Encoder, seed: int = 0) -> None:
         except ValueError:
             continue
         raise AssertionError(f"tiles {one.shape} {one.dtype} are not refused with ValueError")
+
+
+def _check_tensors(encoder: TensorEncoder, tiles: np.ndarray, features: np.ndarray) -> None:
+    tensor = torch.from_numpy(tiles).to(encoder.device).permute(0, 3, 1, 2)
+    found = encoder.encode_tensor(tensor.contiguous())
+    assert found.device.type == tensor.device.type, f"features are on {found.device}, tiles on {tensor.device}"
+    assert np.array_equal(found.cpu().numpy(), features), "a tensor of tiles gives other features than the tiles"
+    assert tuple(encoder.encode_tensor(tensor[:0]).shape) == (0, encoder.card.dim), "no tiles give features"
+    try:
+        encoder.encode_tensor(tensor.permute(0, 2, 3, 1))
+    except ValueError:
+        return
+    raise AssertionError("a tensor of another shape is not refused with ValueError")
 
 
 def _check_card(card: EncoderCard) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mil.encoders import Encoder, load_encoder
+from workflows.card_features import card_features
 from workflows.options import MAX_BAD
 from workflows.sources import SlideSource
 from wsi.errors import NoTissueError, RecipeMismatchError, TooManyBadTilesError, UnreadableSlideError, WsiError
@@ -438,10 +439,20 @@ def extract_chunk(source: SlideSource, writer: FeatureWriter, chunk: int, config
     encoder = worker_encoder(config)
     slide, grid = _slide_and_grid(source, writer.store, config)
     reader = TileReader(slide, grid)
+    card = card_features(slide, grid, encoder)
     clock.lap("open")
     rows: list[np.ndarray] = []
     values: list[np.ndarray] = []
     bad: list[BadTile] = []
+    if card is not None:
+        for good, features, lost in card.batches(writer.rows(chunk)):
+            rows.append(good)
+            values.append(features)
+            bad += lost
+        clock.lap("encode")
+        writer.write(chunk, np.concatenate(rows), np.concatenate(values), tuple(bad))
+        clock.lap("write")
+        return ChunkDone(source.slide_id, chunk, sum(map(len, rows)), len(bad), clock.seconds)
     for batch in reader.batches(writer.rows(chunk), READ_BATCH):
         clock.lap("read")
         rows.append(batch.rows)

@@ -178,6 +178,22 @@ class ReducingSlide(Protocol):
         ...
 
 
+@runtime_checkable
+class CompressedSlide(Protocol):
+    """A slide whose stored tiles can be had undecoded, for a decoder elsewhere."""
+
+    def jpeg_tile_px(self, level: int) -> tuple[int, int] | None:
+        """(w, h) of the stored tiles of a level; None where they are no JPEGs."""
+        ...
+
+    def read_jpegs(self, level: int, places: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Bytes of the stored tiles at (row, column), each (n,) uint8: a complete JPEG, or what the file has instead.
+
+        Empty where the file has none. Raises `TileReadError` if the file cannot be read.
+        """
+        ...
+
+
 def open_slide(
     path: str | Path,
     *,
@@ -311,4 +327,13 @@ def thumbnail(slide: Slide, side_px: int = 1024) -> np.ndarray:
     return read_scaled(slide, (x, y, w, h), size_px)
 
 
-__all__ = ["READERS", "ReducingSlide", "Slide", "SlideInfo", "TileReadError", "open_slide", "thumbnail"]
+__all__ = [
+    "READERS",
+    "CompressedSlide",
+    "ReducingSlide",
+    "Slide",
+    "SlideInfo",
+    "TileReadError",
+    "open_slide",
+    "thumbnail",
+]

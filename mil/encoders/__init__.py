@@ -1,13 +1,16 @@
 """Tile encoders by name. Each is a function `(weights: Path | None, device: str) -> Encoder`."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from mil.encoders.card import EncoderCard
 from wsi.errors import UsageError
 from wsi.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
 
 ENCODERS = Registry(
     "encoder",
@@ -43,6 +46,18 @@ class Encoder(Protocol):
         -------
         ndarray (n, D) float32
             A tile's feature does not depend on the others.
+        """
+        ...
+
+
+@runtime_checkable
+class TensorEncoder(Encoder, Protocol):
+    """An encoder that takes tiles where it runs, and leaves their features there."""
+
+    def encode_tensor(self, tiles: "torch.Tensor") -> "torch.Tensor":
+        """Features (n, D) float32 of tiles (n, 3, tile_px, tile_px) uint8, both on the encoder's device.
+
+        The same as `encode` of the same tiles.
         """
         ...
 

@@ -4,12 +4,15 @@ import re
 from difflib import get_close_matches
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mil.encoders.card import EncoderCard
 from wsi.errors import MissingPackageError, UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 CPU_BATCH, GPU_BATCH = 8, 256
 """Tiles a forward pass: on a CPU the activations of 8 tiles stay near the caches, a GPU wants many."""
@@ -18,13 +21,14 @@ CPU_BATCH, GPU_BATCH = 8, 256
 class TimmEncoder:
     """A timm backbone without its head: pooled features in evaluation mode.
 
-    float32 on a CPU, bf16 autocast on a GPU, channels_last for convolutions on both. Batches have one fixed size (the
-    last is filled up), so that a tile's feature does not depend on how many tiles came with it. On a CPU each call
-    uses one core, because sums split over cores differ in their last bits; run several calls in threads.
+    float32 on a CPU, autocast to `half` on a GPU, channels_last for convolutions on both. Batches have one fixed size
+    (the last is filled up), so that a tile's feature does not depend on how many tiles came with it. On a CPU each
+    call uses one core, because sums split over cores differ in their last bits; run several calls in threads.
     """
 
-    def __init__(self, model: Any, card: EncoderCard, device: str):
+    def __init__(self, model: Any, card: EncoderCard, device: str, half: Literal["bfloat16", "float16"] = "bfloat16"):
         torch = import_torch()
+        self._half = getattr(torch, half)
         self.card = card
         self.device = device
         self._batch = CPU_BATCH if device == "cpu" else GPU_BATCH
@@ -38,18 +42,36 @@ class TimmEncoder:
         side = self.card.tile_px
         if tiles.shape[1:] != (side, side, 3) or tiles.dtype != np.uint8:
             raise ValueError(f"{self.card.name} takes (n, {side}, {side}, 3) uint8, found {tiles.shape} {tiles.dtype}")
+        for start in range(0, len(tiles), self._batch):
+            part = np.require(tiles[start : start + self._batch], requirements=["C", "W"])
+            pixels = torch.from_numpy(part).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            features[start : start + len(part)] = self._forward(pixels).cpu().numpy()
+        return features
+
+    def encode_tensor(self, tiles: "torch.Tensor") -> "torch.Tensor":
+        """Features (n, D) float32 of tiles (n, 3, tile_px, tile_px) uint8 on the encoder's device, where they stay."""
+        torch = import_torch()
+        side = self.card.tile_px
+        if tiles.shape[1:] != (3, side, side) or tiles.dtype != torch.uint8:
+            raise ValueError(
+                f"{self.card.name} takes (n, 3, {side}, {side}) uint8, found {tuple(tiles.shape)} {tiles.dtype}"
+            )
+        if not len(tiles):
+            return torch.empty((0, self.card.dim), device=self.device)
+        starts = range(0, len(tiles), self._batch)
+        return torch.cat([self._forward(tiles[start : start + self._batch]) for start in starts])
+
+    def _forward(self, tiles: "torch.Tensor") -> "torch.Tensor":
+        """Features of at most one batch (n, 3, tile_px, tile_px) uint8, which is filled up to its fixed size."""
+        torch = import_torch()
         if self.device == "cpu":
             torch.set_num_threads(1)
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device != "cpu"):
-            for start in range(0, len(tiles), self._batch):
-                part = np.require(tiles[start : start + self._batch], requirements=["C", "W"])
-                count = len(part)
-                if count < self._batch:
-                    part = np.concatenate([part, np.zeros((self._batch - count, side, side, 3), np.uint8)])
-                pixels = torch.from_numpy(part).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-                output = self._model((pixels.float() - self._shift) / self._scale)
-                features[start : start + count] = output[:count].float().cpu().numpy()
-        return features
+        count = len(tiles)
+        with torch.inference_mode(), torch.autocast("cuda", self._half, enabled=self.device != "cpu"):
+            pixels = tiles.contiguous(memory_format=torch.channels_last)
+            if count < self._batch:
+                pixels = torch.cat([pixels, pixels.new_zeros((self._batch - count, *pixels.shape[1:]))])
+            return self._model((pixels.float() - self._shift) / self._scale)[:count].float()
 
 
 def load_timm(name: str, weights: Path | None, device: str) -> TimmEncoder:

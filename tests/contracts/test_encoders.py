@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 
 from mil.encoders import ENCODERS, load_encoder
 from mil.encoders.toy import ToyEncoder
@@ -48,9 +49,32 @@ class Painting(ToyEncoder):
         return features
 
 
+class Halved(ToyEncoder):
+    """Other features for tensors than for arrays."""
+
+    def encode_tensor(self, tiles: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self.encode(tiles.permute(0, 2, 3, 1).contiguous().numpy())) / 2
+
+
+class Unequal(Halved):
+    """Takes tensors of any shape."""
+
+    def encode_tensor(self, tiles: torch.Tensor) -> torch.Tensor:
+        side = self.card.tile_px
+        sound = tiles.shape[1:] == (3, side, side)
+        return super().encode_tensor(tiles if sound else tiles.permute(0, 3, 1, 2)) * 2
+
+
 @pytest.mark.parametrize(
     ("encoder", "said"),
-    [(Centred, "depends on"), (Double, "float64"), (Lenient, "not refused"), (Painting, "writes into")],
+    [
+        (Halved, "other features"),
+        (Unequal, "tensor of another shape"),
+        (Centred, "depends on"),
+        (Double, "float64"),
+        (Lenient, "not refused"),
+        (Painting, "writes into"),
+    ],
 )
 def test_the_check_finds_faults(encoder: type[ToyEncoder], said: str) -> None:
     with pytest.raises(AssertionError, match=said):

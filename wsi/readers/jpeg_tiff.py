@@ -17,7 +17,14 @@ import tifffile
 
 from wsi.errors import TileReadError, UnreadableSlideError
 from wsi.readers.tiff_levels import StoredLevel, describe, read_layout, stored_levels
-from wsi.readers.tile_codecs import CodecError, decode_base64_jpeg, decode_tile, reductions_of
+from wsi.readers.tile_codecs import (
+    CodecError,
+    complete_jpeg,
+    decode_base64_jpeg,
+    decode_tile,
+    reductions_of,
+    white_jpeg,
+)
 from wsi.slide import SlideInfo
 
 CACHE_BYTES = 64 << 20
@@ -100,6 +107,22 @@ class JpegTiffReader:
         if reason is not None:
             raise TileReadError(reason)
         return region
+
+    def jpeg_tile_px(self, level: int) -> tuple[int, int] | None:
+        """Size (w, h) of the stored tiles of a level that are JPEGs."""
+        stored = self.levels[level]
+        return stored.tile_px if stored.codec == "jpeg" else None
+
+    def read_jpegs(self, level: int, places: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Stored tiles at (row, column) undecoded, tables and colour space put in.
+
+        Empty where the file has none; a white picture where it says that nothing was scanned.
+        """
+        stored = self.levels[level]
+        numbers = [row * stored.columns + column for row, column in places]
+        found = [complete_jpeg(stored, data) for data in self._read_tiles(stored, numbers)]
+        whole = [white_jpeg(stored.tile_px) if stored.blank[number] else data for number, data in zip(numbers, found)]
+        return [np.frombuffer(bytearray(data), np.uint8) for data in whole]
 
     def read_windows(
         self,

@@ -7,6 +7,7 @@ sharper (26 to 35 dB against the area mean on real slides, where the scaled DCT 
 import base64
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -69,7 +70,7 @@ def decode_tile(level: "StoredLevel", data: bytes, reduce: int, buffer: np.ndarr
 def _decode_jpeg(level: "StoredLevel", data: bytes, reduce: int, buffer: np.ndarray | None) -> np.ndarray:
     if data[:2] != b"\xff\xd8":
         raise CodecError("is not a JPEG (no start marker)")
-    data = b"".join((level.prefix, data[2:])) if level.prefix else data
+    data = complete_jpeg(level, data)
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     if (width, height) != level.tile_px:
         raise CodecError(f"is {width} x {height} px, expected {level.tile_px[0]} x {level.tile_px[1]}")
@@ -82,6 +83,13 @@ def _decode_jpeg(level: "StoredLevel", data: bytes, reduce: int, buffer: np.ndar
     )
 
 
+def complete_jpeg(level: "StoredLevel", data: bytes) -> bytes:
+    """A stored JPEG with the tables and the colour space that the file says elsewhere; what is none stays as it is."""
+    if not level.prefix or data[:2] != b"\xff\xd8":
+        return data
+    return b"".join((level.prefix, data[2:]))
+
+
 def _decode_jp2k(level: "StoredLevel", data: bytes) -> np.ndarray:
     head = jp2k_header(data)
     if (head.width, head.height) != level.tile_px:
@@ -89,6 +97,12 @@ def _decode_jp2k(level: "StoredLevel", data: bytes) -> np.ndarray:
     pixels = imagecodecs.jpeg2k_decode(data)
     # The library converts where the chroma is subsampled, and takes three full components for RGB.
     return ycbcr_to_rgb(pixels) if level.codec == "jp2k-ycbcr" and not head.subsampled else pixels
+
+
+@lru_cache(maxsize=4)
+def white_jpeg(size_px: tuple[int, int]) -> bytes:
+    """A white picture of (w, h), baseline YCbCr 4:2:0."""
+    return bytes(simplejpeg.encode_jpeg(np.full((size_px[1], size_px[0], 3), 255, np.uint8), colorsubsampling="420"))
 
 
 def ycbcr_to_rgb(pixels: np.ndarray) -> np.ndarray:
