@@ -13,15 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
 import tifffile
 
 from wsi.errors import TileReadError, UnreadableSlideError
-from wsi.readers.tiff_levels import StoredLevel, describe, stored_levels
-from wsi.readers.tile_codecs import CodecError, decode_tile, reductions_of
+from wsi.readers.codec_limits import check_scans
+from wsi.readers.ome_limits import check_ome
+from wsi.readers.tiff_levels import JPEG, StoredLevel, describe, stored_levels
+from wsi.readers.tiff_limits import MAX_PICTURE_PX, TIFFFILE_OPTIONS, check_tiff
+from wsi.readers.tile_codecs import CodecError, decode_tile, jpeg_prefix, reductions_of
 from wsi.slide import SlideInfo
 
 CACHE_BYTES = 64 << 20
 """Decoded tiles kept by a slide: two rows of stored tiles of a slide 100,000 px wide at 1/2."""
+
+PLAIN = (1, 5, 8, 32773, 32946)
+"""Compressions that are decoded to the size of the page, whatever they hold: none, LZW, deflate, PackBits."""
 
 MAX_READ_BYTES = 4 << 20
 MAX_GAP_BYTES = 64 << 10
@@ -37,8 +44,10 @@ class JpegTiffReader:
     def __init__(self, path: Path):
         if path.is_dir():
             raise UnreadableSlideError("a folder is not a TIFF")
+        if claims := check_tiff(path):
+            check_ome(claims)
         try:
-            self._tiff = tifffile.TiffFile(path)
+            self._tiff = tifffile.TiffFile(path, **TIFFFILE_OPTIONS)
         except Exception as error:  # tifffile raises many kinds on damaged files; for us each means that it is none
             raise UnreadableSlideError(f"not a TIFF ({type(error).__name__}: {error})") from error
         try:
@@ -97,13 +106,15 @@ class JpegTiffReader:
         left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, whole[0]), min(y + h, whole[1])
         if left >= right or top >= bottom:
             return region
+        columns = range(left // side_w, -(-right // side_w))
+        at_once = max(1, CACHE_BYTES // (3 * side_w * side_h))
         for row in range(top // side_h, -(-bottom // side_h)):
-            columns = range(left // side_w, -(-right // side_w))
-            for column, tile in zip(columns, self._tiles(level, reduce, row, columns), strict=True):
-                x0, y0 = max(left, column * side_w), max(top, row * side_h)
-                x1, y1 = min(right, (column + 1) * side_w), min(bottom, (row + 1) * side_h)
-                part = tile[y0 - row * side_h : y1 - row * side_h, x0 - column * side_w : x1 - column * side_w]
-                region[y0 - y : y1 - y, x0 - x : x1 - x] = part
+            for some in (columns[start : start + at_once] for start in range(0, len(columns), at_once)):
+                for column, tile in zip(some, self._tiles(level, reduce, row, some), strict=True):
+                    x0, y0 = max(left, column * side_w), max(top, row * side_h)
+                    x1, y1 = min(right, (column + 1) * side_w), min(bottom, (row + 1) * side_h)
+                    part = tile[y0 - row * side_h : y1 - row * side_h, x0 - column * side_w : x1 - column * side_w]
+                    region[y0 - y : y1 - y, x0 - x : x1 - x] = part
         return region
 
     def _tiles(self, level: int, reduce: int, row: int, columns: range) -> list[np.ndarray]:
@@ -187,16 +198,38 @@ class _Associated(Mapping[str, np.ndarray]):
         self._series: dict[str, Any] = {one.name.lower(): one for one in tiff.series if one.name.lower() in names}
 
     def __getitem__(self, name: str) -> np.ndarray:
+        one = self._series[name]
+        if one.size > 4 * MAX_PICTURE_PX:
+            raise TileReadError(f"associated image {name!r} claims {one.shape} values")
         try:
-            pixels = np.asarray(self._series[name].asarray())
-        except KeyError:
-            raise
+            _check_segments(one.pages[0])
+            pixels = np.asarray(one.asarray())
         except Exception as error:  # the codecs raise whatever they like
             raise TileReadError(f"associated image {name!r} cannot be decoded: {error}") from error
-        return np.ascontiguousarray(pixels[..., :3] if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2))
+        pixels = pixels[..., None].repeat(3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise TileReadError(f"associated image {name!r} is {pixels.shape} {pixels.dtype}, expected (H, W, 3) uint8")
+        return np.ascontiguousarray(pixels)
 
     def __iter__(self) -> Any:
         return iter(self._series)
 
     def __len__(self) -> int:
         return len(self._series)
+
+
+def _check_segments(page: Any) -> None:
+    """Refuse a picture whose strips claim other sizes than the page, before a codec allocates by what they claim."""
+    if page.samplesperpixel not in (1, 3, 4) or page.bitspersample != 8 or page.compression not in (JPEG, *PLAIN):
+        raise CodecError(f"{page.samplesperpixel} x {page.bitspersample} bits, compression {page.compression}")
+    if sum(page.databytecounts) > page.parent.filehandle.size:
+        raise CodecError("its strips are larger than the file")
+    if page.compression != JPEG:
+        return
+    prefix = jpeg_prefix(page.jpegtables, False)
+    most = max(page.tilewidth, page.imagewidth), max(page.tilelength, page.imagelength)
+    for data, _ in page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts):
+        height, width, _, _ = simplejpeg.decode_jpeg_header(prefix + data[2:] if prefix else data)
+        if width > most[0] or height > most[1]:
+            raise CodecError(f"a strip claims {width} x {height} px")
+        check_scans(data)
