@@ -174,7 +174,8 @@ def run(seed: int, first: int, cases: int, processes: int) -> Report:
     """Read the mutants `first` to `first + cases` of a seed."""
     report = Report()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.hostile.mutate", "tests.hostile.replay"])
+    readers = [f"wsi.readers.{name}" for name in ("jpeg_tiff", "openslide", "tiffslide", "array")]
+    context.set_forkserver_preload(["tests.hostile.mutate", "tests.hostile.replay", *readers])
     with tempfile.TemporaryDirectory() as folder:
         shares = [range(first + part, first + cases, processes) for part in range(processes)]
         workers = [Worker(context, Path(folder) / str(n), seed, one, report) for n, one in enumerate(shares) if one]

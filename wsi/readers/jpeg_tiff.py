@@ -13,22 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simplejpeg
 import tifffile
 
 from wsi.errors import TileReadError, UnreadableSlideError
-from wsi.readers.codec_limits import check_scans
 from wsi.readers.ome_limits import check_ome
-from wsi.readers.tiff_levels import JPEG, StoredLevel, describe, stored_levels
+from wsi.readers.segment_limits import check_segments
+from wsi.readers.tiff_levels import StoredLevel, describe, stored_levels
 from wsi.readers.tiff_limits import MAX_PICTURE_PX, TIFFFILE_OPTIONS, check_tiff
-from wsi.readers.tile_codecs import CodecError, decode_tile, jpeg_prefix, reductions_of
+from wsi.readers.tile_codecs import CodecError, decode_tile, reductions_of
 from wsi.slide import SlideInfo
 
 CACHE_BYTES = 64 << 20
 """Decoded tiles kept by a slide: two rows of stored tiles of a slide 100,000 px wide at 1/2."""
-
-PLAIN = (1, 5, 8, 32773, 32946)
-"""Compressions that are decoded to the size of the page, whatever they hold: none, LZW, deflate, PackBits."""
 
 MAX_READ_BYTES = 4 << 20
 MAX_GAP_BYTES = 64 << 10
@@ -202,7 +198,7 @@ class _Associated(Mapping[str, np.ndarray]):
         if one.size > 4 * MAX_PICTURE_PX:
             raise TileReadError(f"associated image {name!r} claims {one.shape} values")
         try:
-            _check_segments(one.pages[0])
+            check_segments(one.pages[0])
             pixels = np.asarray(one.asarray())
         except Exception as error:  # the codecs raise whatever they like
             raise TileReadError(f"associated image {name!r} cannot be decoded: {error}") from error
@@ -216,20 +212,3 @@ class _Associated(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._series)
-
-
-def _check_segments(page: Any) -> None:
-    """Refuse a picture whose strips claim other sizes than the page, before a codec allocates by what they claim."""
-    if page.samplesperpixel not in (1, 3, 4) or page.bitspersample != 8 or page.compression not in (JPEG, *PLAIN):
-        raise CodecError(f"{page.samplesperpixel} x {page.bitspersample} bits, compression {page.compression}")
-    if sum(page.databytecounts) > page.parent.filehandle.size:
-        raise CodecError("its strips are larger than the file")
-    if page.compression != JPEG:
-        return
-    prefix = jpeg_prefix(page.jpegtables, False)
-    most = max(page.tilewidth, page.imagewidth), max(page.tilelength, page.imagelength)
-    for data, _ in page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts):
-        height, width, _, _ = simplejpeg.decode_jpeg_header(prefix + data[2:] if prefix else data)
-        if width > most[0] or height > most[1]:
-            raise CodecError(f"a strip claims {width} x {height} px")
-        check_scans(data)

@@ -11,6 +11,7 @@ import tiffslide
 from wsi.errors import TileReadError, UnreadableSlideError
 from wsi.readers.ome_limits import check_ome
 from wsi.readers.openslide import AssociatedImages, properties_info
+from wsi.readers.segment_limits import guard_decoding
 from wsi.readers.tiff_limits import TIFFFILE_OPTIONS, check_tiff
 
 
@@ -25,6 +26,9 @@ class TiffSlideReader:
         try:
             self._slide = tiffslide.TiffSlide(str(path), tifffile_options=dict(TIFFFILE_OPTIONS))
             weakref.finalize(self, self._slide.close)
+            for series in self._slide.ts_tifffile.series:
+                for level in series.levels:
+                    guard_decoding(level.keyframe)
             pixel = self._slide.read_region((0, 0), 0, (1, 1), as_array=True)
             if pixel.dtype != np.uint8 or pixel.shape[2] < 3:
                 raise ValueError(f"its pixels are {pixel.shape[2]} x {pixel.dtype}, expected 3 x uint8 (RGB)")
