@@ -54,6 +54,7 @@ class Report:
         self.outcomes[outcome] += 1
         if failure:
             self.failures[number] = failure
+            print(f"case {number}: {failure}", flush=True)
         self.slowest = max(self.slowest, (seconds, number))
         self.largest = max(self.largest, (growth_bytes, number))
 
@@ -224,8 +225,6 @@ def main() -> None:
         return
     start = time.monotonic()
     report = run(args.seed, args.first, args.cases, args.processes)
-    for number, failure in sorted(report.failures.items())[:20]:
-        print(f"case {number}: {failure}")
     print("\n".join(lines(report, args.seed, time.monotonic() - start)))
     sys.exit(bool(report.failures))
 

@@ -353,7 +353,7 @@ def change_tables(tiff: Tiff, rng: np.random.Generator) -> None:
     tables = bytearray(tiff.data[entry.value_at : entry.value_at + entry.count])
     kind = rng.integers(5)
     if kind == 0:
-        tables = tables[: int(rng.integers(len(tables)))]
+        tables = tables[: int(rng.integers(len(tables) + 1))]
     elif kind == 1:
         tables = bytearray(rng.integers(0, 256, int(rng.choice([1, 2, 3, 500])), dtype=np.uint8).tobytes())
     elif kind == 2:
@@ -492,7 +492,7 @@ def insert_segment(tiff: Tiff, rng: np.random.Generator) -> None:
     """A marker segment that does not belong there, behind the start or somewhere in the stream."""
     tile = _any_tile(tiff, rng)
     data = tiff.tile(tile)
-    at = 2 if rng.integers(2) else int(rng.integers(len(data)))
+    at = 2 if rng.integers(2) else int(rng.integers(len(data) + 1))
     tiff.set_tile(tile, data[:at] + _segment(rng) + data[at:])
 
 

@@ -1,6 +1,7 @@
 """What a strip or tile claims is held against its page before a codec of tifffile allocates by it."""
 
 import struct
+from contextlib import closing
 from pathlib import Path
 
 import imagecodecs
@@ -11,6 +12,7 @@ import tifffile
 from tests.hostile.makers import tissue_pixels
 from wsi.errors import TileReadError, UnreadableSlideError
 from wsi.readers.jpeg_tiff import JpegTiffReader
+from wsi.readers.openslide import OpenSlideReader
 from wsi.readers.segment_limits import webp_size
 from wsi.readers.tiffslide import TiffSlideReader
 
@@ -90,13 +92,12 @@ def test_a_thumbnail_with_a_huge_strip_is_an_error_of_its_own(tmp_path: Path) ->
     slide.close()
 
 
-def test_a_page_with_huge_sides_is_not_allocated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reader", [JpegTiffReader, OpenSlideReader, TiffSlideReader])
+def test_a_page_with_huge_sides_is_not_allocated(tmp_path: Path, reader: type) -> None:
     path = thumbnail_svs(tmp_path / "slide.svs")
     with tifffile.TiffFile(path, mode="r+") as tiff:
         tiff.pages[1].tags["ImageWidth"].overwrite(60_000)
         tiff.pages[1].tags["ImageLength"].overwrite(60_000)
         tiff.pages[1].tags["RowsPerStrip"].overwrite(16)
-    slide = JpegTiffReader(path)
-    with pytest.raises(TileReadError, match="thumbnail.*claims"):
+    with closing(reader(path)) as slide, pytest.raises(TileReadError, match="thumbnail.*claims"):
         slide.associated_images["thumbnail"]
-    slide.close()
