@@ -21,7 +21,9 @@ class AssociatedImages(Mapping[str, np.ndarray]):
         self._images, self._area_px = images, area_px
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name in self._images and (area_px := self._area_px(name)) > MAX_PICTURE_PX:
+        if name not in list(self._images):  # `in` would decode it
+            raise KeyError(name)
+        if (area_px := self._area_px(name)) > MAX_PICTURE_PX:
             raise TileReadError(f"associated image {name!r} claims {area_px:,} pixels")
         try:
             return np.asarray(self._images[name].convert("RGB"))

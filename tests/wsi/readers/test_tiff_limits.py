@@ -1,6 +1,7 @@
 """Structures that no slide has are refused by every reader of TIFFs before a parser follows them."""
 
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,16 @@ def huge_tile() -> bytes:
     return bytes(tiff.data)
 
 
+def short_table() -> bytes:
+    """OpenSlide 4.0.1 ends the process when it opens it."""
+    tiff = sound("svs-jp2k-rgb")
+    for tag, sides in ((WIDTH, (2048, 64, 1024)), (LENGTH, (768, 48, 384))):
+        for one, side in zip((one for one in tiff.entries if one.tag == tag), sides, strict=True):
+            tiff.put(one.at + 2, 2, 4)
+            tiff.put(one.value_at, 4, side)
+    return bytes(tiff.data)
+
+
 def entities() -> bytes:
     tiff = sound("svs-420")
     tiff.set_bytes(entry(tiff, DESCRIPTION), b'<!DOCTYPE x [<!ENTITY a "b">]><OME>&a;</OME>', 2)
@@ -72,6 +83,7 @@ def entities() -> bytes:
 REFUSED = {
     circle: "linked twice",
     many_pages: f"more than {MAX_PAGES} pages",
+    short_table: "4 stored tiles of 64 x 64 px for 2048 x 768 px",
     shared_value: "claim more than",
     huge_tile: "tiles or strips of 1048576 x 1048576 px",
     entities: "XML entities",
@@ -129,3 +141,17 @@ def test_xmp_is_looked_at_too(tmp_path: Path) -> None:
     path.write_bytes(bytes(tiff.data))
     with pytest.raises(UnreadableSlideError, match="XML entities"):
         check_tiff(path)
+
+
+def test_a_value_that_claims_gigabytes_is_not_read(tmp_path: Path) -> None:
+    tiff = sound()
+    one = entry(tiff, 258)
+    tiff.put(one.at + 4, 4, (1 << 32) - 1)
+    path = tmp_path / "slide.tif"
+    path.write_bytes(bytes(tiff.data))
+    tracemalloc.start()
+    try:
+        check_tiff(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
