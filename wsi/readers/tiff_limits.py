@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+import numpy as np
 import tifffile
 
 from wsi.errors import UnreadableSlideError
@@ -38,6 +39,10 @@ IMAGE_WIDTH, IMAGE_LENGTH, BITS, DESCRIPTION, SAMPLES, ROWS_PER_STRIP, SOFTWARE 
 TILE_WIDTH, TILE_LENGTH, SUB_IFDS, XMP, NDPI_FORMAT = 322, 323, 330, 700, 65420
 TABLES = (273, 279, 324, 325)
 """Offsets and lengths of strips and of tiles."""
+
+LENGTHS = (279, 325)
+MAX_READ_BYTES = 1 << 32
+"""Longest compressed strip or tile; a BigTIFF can claim more."""
 
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
@@ -96,6 +101,7 @@ def check_structure(handle: IO[bytes], *, ndpi: bool = False) -> Claims | None:
     version = struct.unpack(f"{order}H", head[2:4])[0] if order and len(head) == 16 else 0
     if version not in (42, 43):
         return None
+    ndpi = ndpi and order == "<"
     walk = _Walk(handle, str(order), version == 43, ndpi)
     start = head[8:16] if version == 43 else head[4:12] if ndpi else head[4:8]
     walk.follow(walk.integer(start))
@@ -171,6 +177,10 @@ class _Walk:
             return
         self._check_tile(entries)
         for one in entries:
+            if one.tag in LENGTHS and TYPE_BYTES.get(one.kind) == 8 and one.nbytes <= self._file_bytes:
+                lengths = np.frombuffer(self._value(one), f"{self._order}u8", len(self._value(one)) // 8)
+                if len(lengths) and int(lengths.max()) > MAX_READ_BYTES:  # OpenSlide allocates it, or dies
+                    _refuse(f"a tile of {int(lengths.max())} bytes")
             if one.tag in (DESCRIPTION, SOFTWARE, XMP):
                 self._check_text(one)
             elif one.tag == SUB_IFDS and one.count <= MAX_PAGES:
