@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import cv2
 import numpy as np
@@ -175,11 +176,13 @@ def read_scaled(
     dx, dy = (factor * reduce for factor in slide.info.level_downsample(level))
     per_row = max(1.0, (w / dx) * (h / dy) / size_px[1])
     rows = max(1, int(MAX_BAND_PX / per_row))
-    bands = []
-    for top in range(0, size_px[1], rows):
-        count = min(rows, size_px[1] - top)
-        band = (x, y + h * top / size_px[1], w, h * count / size_px[1])
+    columns = max(1, min(size_px[0], int(size_px[0] * MAX_BAND_PX / per_row)))
+    out = np.empty((size_px[1], size_px[0], 3), np.uint8)
+    for top, left in product(range(0, size_px[1], rows), range(0, size_px[0], columns)):
+        part = out[top : top + rows, left : left + columns]
+        height, width = part.shape[:2]
+        band = (x + w * left / size_px[0], y + h * top / size_px[1], w * width / size_px[0], h * height / size_px[1])
         window = level_window(slide.info, band, level, reduce)
         pixels = read_window(slide, level, window.left, window.top, window.width, window.height, reduce)
-        bands.append(resize_rect(pixels, window.rect, (size_px[0], count)))
-    return bands[0] if len(bands) == 1 else np.concatenate(bands)
+        part[...] = resize_rect(pixels, window.rect, (width, height))
+    return out

@@ -246,6 +246,10 @@ def open_slide(
             attempts.append(f"{name}: the file claims {slide.info.size_px0[0]} x {slide.info.size_px0[1]} pixels")
             slide.close()
             continue
+        if not _is_pyramid(slide.info.level_sizes_px):
+            attempts.append(f"{name}: levels of {', '.join(f'{w} x {h}' for w, h in slide.info.level_sizes_px)} px")
+            slide.close()
+            continue
         changes: dict[str, Any] = {"slide_id": slide_id or path_slide_id(path)}
         given = mpp or (fallback_mpp if fallback_mpp and not believable(slide.info) else None)
         if given is not None:
@@ -259,6 +263,12 @@ def open_slide(
         slide.info = replace(slide.info, **changes)
         return slide
     raise UnreadableSlideError(f"{path.name}: no reader can open it ({'; '.join(attempts)})")
+
+
+def _is_pyramid(sizes_px: tuple[tuple[int, int], ...]) -> bool:
+    """Whether the levels have one shape, up to 2 px and 5 %: what a scanner cuts off is less."""
+    w0, h0 = sizes_px[0]
+    return all(abs(h * w0 - h0 * w) <= 2 * (w0 + h0) + h * w0 // 20 for w, h in sizes_px)
 
 
 def believable(info: SlideInfo) -> bool:

@@ -48,7 +48,7 @@ def colour_statistics(tiles: np.ndarray) -> np.ndarray:
     spread = np.sqrt((counts * (values - mean) ** 2).sum(axis=2, keepdims=True) / total)
     wanted = np.array(PERCENTILES) / 100 * total
     ranks = (np.cumsum(counts, axis=2)[..., None, :] < wanted[..., None]).sum(axis=3)
-    return (np.concatenate([mean, spread, ranks], axis=2) / 255).astype(np.float32).reshape(len(tiles), -1)
+    return (np.concatenate([mean, spread, ranks], axis=2) / 255).astype(np.float32).reshape(len(tiles), CARD.dim)
 
 
 def load(weights: Path | None, device: str) -> ToyEncoder:

@@ -75,6 +75,26 @@ def test_bands_make_no_seam(tmp_path, monkeypatch):
     assert np.abs(whole - box_average(pixels, (0, 0, 200, 300), (31, 47))).max() <= 0.5 + EXACT_TO
 
 
+def test_no_window_is_larger_than_a_band_even_where_one_row_would_be(small_svs, monkeypatch):
+    slide = open_slide(small_svs)
+    rect = (3.0, 5.0, 1490.0, 1390.0)
+    whole = read_scaled(slide, rect, (12, 7), level=0)
+    areas_px = []
+    read = resample.read_window
+
+    def spy(slide, level, left, top, width, height, reduce=1):
+        areas_px.append(width * height)
+        return read(slide, level, left, top, width, height, reduce)
+
+    monkeypatch.setattr(resample, "MAX_BAND_PX", 2000)
+    monkeypatch.setattr(resample, "read_window", spy)
+    cut = read_scaled(slide, rect, (12, 7), level=0)
+    slide.close()
+    assert len(areas_px) > 7
+    assert max(areas_px) < 1.2 * 2000
+    assert np.abs(cut.astype(int) - whole).max() <= 1
+
+
 @pytest.mark.parametrize("reader", ["openslide", "tiffslide"])
 def test_a_coarser_level_is_read_where_it_lies_up_to_the_far_edge(tmp_path, reader):
     # 1000 x 530 is no multiple of 4, let alone 16: the sizes' ratios are 1.0000 and 1.0038 times the true scale

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 
 from tests.hostile.makers import tissue_pixels, write_svs, write_tiff
 from wsi.errors import ImplausibleMppError, MissingMppError, UnreadableSlideError, UsageError
@@ -32,6 +33,16 @@ def test_when_all_decline_every_attempt_is_reported(tmp_path):
         open_slide(tmp_path / "b.svs")
     with pytest.raises(UsageError, match="there are: .*openslide"):
         open_slide(tmp_path / "a.svs", reader="nope")
+
+
+@pytest.mark.parametrize("reader", ["openslide", "tiffslide", "jpeg_tiff"])
+def test_levels_of_other_shapes_are_no_slide(tmp_path, reader):
+    path = write_svs(tmp_path / "a.svs", tissue_pixels(900, 800))
+    open_slide(path, reader=reader).close()
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[2].tags["ImageLength"].overwrite(130)  # of 200; as many tiles
+    with pytest.raises(UnreadableSlideError, match="levels of 900 x 800, 225 x 130 px"):
+        open_slide(path, reader=reader)
 
 
 def test_the_users_pixel_size_is_recorded_with_what_the_file_says(tmp_path, small_svs):

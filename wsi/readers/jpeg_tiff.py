@@ -16,7 +16,10 @@ import numpy as np
 import tifffile
 
 from wsi.errors import TileReadError, UnreadableSlideError
+from wsi.readers.ome_limits import check_ome
+from wsi.readers.segment_limits import check_segments
 from wsi.readers.tiff_levels import StoredLevel, describe, read_layout, stored_levels
+from wsi.readers.tiff_limits import MAX_PICTURE_PX, TIFFFILE_OPTIONS, check_tiff
 from wsi.readers.tile_codecs import (
     CodecError,
     complete_jpeg,
@@ -33,6 +36,9 @@ CACHE_BYTES = 64 << 20
 KEPT_ROWS = 2
 """Rows of stored tiles kept above those that are still needed, for threads that lag behind."""
 
+TILES_AT_ONCE = 128
+"""Stored tiles whose compressed bytes are in memory at once."""
+
 MAX_READ_BYTES = 4 << 20
 MAX_GAP_BYTES = 64 << 10
 """Neighbouring stored tiles are read in one go up to this size, across gaps up to this: shares have latency."""
@@ -47,8 +53,10 @@ class JpegTiffReader:
     def __init__(self, path: Path):
         if path.is_dir():
             raise UnreadableSlideError("a folder is not a TIFF")
+        if claims := check_tiff(path):
+            check_ome(claims)
         try:
-            self._tiff = tifffile.TiffFile(path)
+            self._tiff = tifffile.TiffFile(path, **TIFFFILE_OPTIONS)
         except Exception as error:  # tifffile raises many kinds on damaged files; for us each means that it is none
             raise UnreadableSlideError(f"not a TIFF ({type(error).__name__}: {error})") from error
         try:
@@ -167,10 +175,9 @@ class JpegTiffReader:
                     under.setdefault(column, []).append(number)
         reasons: list[str | None] = [None] * len(windows)
         self._drop(level, reduce, done_above // side_h - KEPT_ROWS)
-        for row in sorted(rows):
+        for row, columns in _in_parts(rows):
             under, y0 = rows[row], row * side_h
             passing = y0 + side_h <= done_above
-            columns = sorted(under)
             passed = [passing and (column + 1) * side_w <= done_left for column in columns]
             for column, tile in zip(columns, self._tiles(level, reduce, row, columns, passed), strict=True):
                 x0 = column * side_w
@@ -293,6 +300,14 @@ def _runs(stored: StoredLevel, numbers: list[int]) -> list[list[int]]:
     return runs
 
 
+def _in_parts(rows: Mapping[int, Mapping[int, Any]]) -> Iterator[tuple[int, list[int]]]:
+    """The stored tiles of rows in order, (row, columns), at most `TILES_AT_ONCE` at a time."""
+    for row in sorted(rows):
+        columns = sorted(rows[row])
+        for start in range(0, len(columns), TILES_AT_ONCE):
+            yield row, columns[start : start + TILES_AT_ONCE]
+
+
 class _Associated(Mapping[str, np.ndarray]):
     """Pictures beside the pyramid, decoded when they are looked up."""
 
@@ -301,11 +316,20 @@ class _Associated(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         one = self._pictures[name]
+        if not isinstance(one, str) and one.size > 4 * MAX_PICTURE_PX:
+            raise TileReadError(f"associated image {name!r} claims {one.shape} values")
         try:
-            pixels = decode_base64_jpeg(one) if isinstance(one, str) else np.asarray(one.asarray())
+            if isinstance(one, str):
+                pixels = decode_base64_jpeg(one)
+            else:
+                check_segments(one)
+                pixels = np.asarray(one.asarray())
         except Exception as error:  # the codecs raise whatever they like
             raise TileReadError(f"associated image {name!r} cannot be decoded: {error}") from error
-        return np.ascontiguousarray(pixels[..., :3] if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2))
+        pixels = pixels[..., None].repeat(3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise TileReadError(f"associated image {name!r} is {pixels.shape} {pixels.dtype}, expected (H, W, 3) uint8")
+        return np.ascontiguousarray(pixels)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._pictures)

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +10,21 @@ import openslide
 from PIL import Image
 
 from wsi.errors import TileReadError, UnreadableSlideError
+from wsi.readers.tiff_limits import MAX_PICTURE_PX, check_tiff
 from wsi.slide import SlideInfo, slide_files
 
 
 class AssociatedImages(Mapping[str, np.ndarray]):
     """Label, macro and thumbnail, each decoded to (H, W, 3) uint8 when it is looked up."""
 
-    def __init__(self, images: Mapping[str, Image.Image]):
-        self._images = images
+    def __init__(self, images: Mapping[str, Image.Image], area_px: Callable[[str], int]):
+        self._images, self._area_px = images, area_px
 
     def __getitem__(self, name: str) -> np.ndarray:
+        if name not in list(self._images):  # `in` would decode it
+            raise KeyError(name)
+        if (area_px := self._area_px(name)) > MAX_PICTURE_PX:
+            raise TileReadError(f"associated image {name!r} claims {area_px:,} pixels")
         try:
             return np.asarray(self._images[name].convert("RGB"))
         except KeyError:
@@ -102,6 +107,7 @@ class OpenSlideReader:
 
     def __init__(self, path: Path):
         self._path = _entry(path)
+        check_tiff(self._path)
         self._lock = threading.Lock()
         try:
             self._slide = openslide.OpenSlide(str(self._path))
@@ -114,7 +120,11 @@ class OpenSlideReader:
 
     @property
     def associated_images(self) -> Mapping[str, np.ndarray]:
-        return AssociatedImages(self._slide.associated_images)
+        return AssociatedImages(self._slide.associated_images, self._picture_px)
+
+    def _picture_px(self, name: str) -> int:
+        sides = (self._slide.properties.get(f"openslide.associated.{name}.{side}", "0") for side in ("width", "height"))
+        return math.prod(int(side) for side in sides)
 
     def read_region(self, location_px0: tuple[int, int], level: int, size_px: tuple[int, int]) -> np.ndarray:
         slide = self._slide

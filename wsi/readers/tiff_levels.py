@@ -1,6 +1,7 @@
 """The structure of a tiled TIFF slide: which pages are levels, where tiles lie, and what the file says of scale."""
 
 import logging
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ JPEG, APERIO_JP2K_YCBCR, APERIO_JP2K_RGB = 7, 33003, 33005
 PHOTOMETRIC_RGB, PHOTOMETRIC_YCBCR = 2, 6
 MAX_TILE_PX = 4096
 """Larger stored tiles are declined: they are no tiles for random access, and a header may lie."""
+
+MAX_TABLES_BYTES = 1 << 16
+"""Longest JPEGTables that are put before each tile; those of scanners have about 600 bytes."""
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 """tifffile logs what it finds odd; what matters of it is raised here, so nothing of it goes to the terminal unasked."""
@@ -119,9 +123,9 @@ def stored_levels(layout: Layout, file_bytes: int) -> tuple[StoredLevel, ...]:
     """
     pages = zip(layout.pages, layout.sizes_px, strict=True)
     levels = tuple(_level(page, size_px, layout.sparse, file_bytes) for page, size_px in pages)
-    widths = [level.size_px[0] for level in levels]
-    if widths != sorted(widths, reverse=True) or len(set(widths)) != len(widths):
-        raise UnreadableSlideError(f"levels of widths {widths} are no pyramid")
+    widths, heights = ([level.size_px[axis] for level in levels] for axis in range(2))
+    if widths != sorted(set(widths), reverse=True) or heights != sorted(heights, reverse=True):
+        raise UnreadableSlideError(f"levels of {widths} x {heights} px are no pyramid")
     return levels
 
 
@@ -133,6 +137,8 @@ def _level(page: Any, size_px: tuple[int, int], sparse: bool, file_bytes: int) -
     if not all(16 <= side <= MAX_TILE_PX for side in tile_px):
         raise UnreadableSlideError(f"stored tiles of {tile_px[0]} x {tile_px[1]} px")
     claimed_px = int(page.imagewidth), int(page.imagelength)
+    if min(*size_px, *claimed_px) < 1:
+        raise UnreadableSlideError(f"a level of {claimed_px[0]} x {claimed_px[1]} px")
     columns, rows = (-(-whole // side) for whole, side in zip(claimed_px, tile_px, strict=True))
     offsets = np.asarray(page.dataoffsets, dtype=np.int64)
     counts = np.asarray(page.databytecounts, dtype=np.int64)
@@ -145,10 +151,14 @@ def _level(page: Any, size_px: tuple[int, int], sparse: bool, file_bytes: int) -
         offsets, counts = (_regrid(part, (rows, columns), (down, across)) for part in (offsets, counts))
         columns = across
     blank = (offsets == 0) & (counts == 0) & sparse
-    there = (offsets > 0) & (counts > 0) & (offsets + counts <= file_bytes)
+    most_bytes = min(file_bytes, 6 * tile_px[0] * tile_px[1] + (1 << 20))  # no codec doubles 3 bytes a pixel
+    there = (offsets > 0) & (counts > 0) & (counts <= most_bytes) & (offsets <= file_bytes - counts)
     rgb = int(page.photometric) == PHOTOMETRIC_RGB
+    if page.jpegtables is not None and len(page.jpegtables) > MAX_TABLES_BYTES:
+        raise UnreadableSlideError(f"JPEG tables of {len(page.jpegtables):,} bytes")
     prefix = jpeg_prefix(page.jpegtables, rgb) if codec == "jpeg" else b""
-    return StoredLevel(size_px, tile_px, columns, offsets, np.where(there, counts, 0), codec, prefix, blank)
+    offsets, counts = np.where(there, offsets, 0), np.where(there, counts, 0)
+    return StoredLevel(size_px, tile_px, columns, offsets, counts, codec, prefix, blank)
 
 
 def _regrid(values: np.ndarray, stored: tuple[int, int], needed: tuple[int, int]) -> np.ndarray:
@@ -179,7 +189,7 @@ def describe(layout: Layout) -> SlideInfo:
         downsamples=tuple((width / w + height / h) / 2 for w, h in sizes_px),
         mpp=layout.mpp,
         mpp_source=layout.mpp_source if layout.mpp else "none",
-        objective_power=layout.objective_power,
+        objective_power=power if (power := layout.objective_power) is not None and math.isfinite(power) else None,
         bounds_px0=(0, 0, width, height),
         content_hash="",
     )

@@ -9,7 +9,10 @@ import numpy as np
 import tiffslide
 
 from wsi.errors import TileReadError, UnreadableSlideError
+from wsi.readers.ome_limits import check_ome
 from wsi.readers.openslide import AssociatedImages, properties_info
+from wsi.readers.segment_limits import guard_decoding
+from wsi.readers.tiff_limits import TIFFFILE_OPTIONS, check_tiff
 
 
 class TiffSlideReader:
@@ -18,9 +21,14 @@ class TiffSlideReader:
     def __init__(self, path: Path):
         if path.is_dir():
             raise UnreadableSlideError("a folder is not a TIFF")
+        if claims := check_tiff(path):
+            check_ome(claims)
         try:
-            self._slide = tiffslide.TiffSlide(str(path))
+            self._slide = tiffslide.TiffSlide(str(path), tifffile_options=dict(TIFFFILE_OPTIONS))
             weakref.finalize(self, self._slide.close)
+            for series in self._slide.ts_tifffile.series:
+                for level in series.levels:
+                    guard_decoding(level.keyframe)
             pixel = self._slide.read_region((0, 0), 0, (1, 1), as_array=True)
             if pixel.dtype != np.uint8 or pixel.shape[2] < 3:
                 raise ValueError(f"its pixels are {pixel.shape[2]} x {pixel.dtype}, expected 3 x uint8 (RGB)")
@@ -34,7 +42,8 @@ class TiffSlideReader:
 
     @property
     def associated_images(self) -> Mapping[str, np.ndarray]:
-        return AssociatedImages(self._slide.associated_images)
+        images = self._slide.associated_images
+        return AssociatedImages(images, lambda name: images.series_map[name].size // 3)
 
     def read_region(self, location_px0: tuple[int, int], level: int, size_px: tuple[int, int]) -> np.ndarray:
         (left, top), (width, height) = self.info.level_place(level, location_px0), size_px

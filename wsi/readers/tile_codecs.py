@@ -15,6 +15,8 @@ import imagecodecs
 import numpy as np
 import simplejpeg
 
+from wsi.readers.codec_limits import check_codestream, check_scans
+
 if TYPE_CHECKING:
     from wsi.readers.tiff_levels import StoredLevel
 
@@ -74,6 +76,7 @@ def _decode_jpeg(level: "StoredLevel", data: bytes, reduce: int, buffer: np.ndar
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     if (width, height) != level.tile_px:
         raise CodecError(f"is {width} x {height} px, expected {level.tile_px[0]} x {level.tile_px[1]}")
+    check_scans(data)
     if buffer is None:
         buffer = np.empty(3 * (width // reduce) * (height // reduce), np.uint8)
     if reduce == 1:
@@ -94,6 +97,7 @@ def _decode_jp2k(level: "StoredLevel", data: bytes) -> np.ndarray:
     head = jp2k_header(data)
     if (head.width, head.height) != level.tile_px:
         raise CodecError(f"is {head.width} x {head.height} px, expected {level.tile_px[0]} x {level.tile_px[1]}")
+    check_codestream(data)
     pixels = imagecodecs.jpeg2k_decode(data)
     # The library converts where the chroma is subsampled, and takes three full components for RGB.
     return ycbcr_to_rgb(pixels) if level.codec == "jp2k-ycbcr" and not head.subsampled else pixels

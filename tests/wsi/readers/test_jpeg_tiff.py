@@ -199,6 +199,24 @@ def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
     assert sum(tile.nbytes for tile in slide._cache.values()) <= 5 * 128 * 128 * 3
 
 
+def test_a_wide_region_is_not_decoded_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: Fast) -> None:
+    slide = fast(write_tiff(tmp_path / "slide.svs"))
+    whole = slide.read_region((0, 0), 0, (800, 640))
+    slide.close()
+    monkeypatch.setattr("wsi.readers.jpeg_tiff.TILES_AT_ONCE", 3)
+    slide = fast(tmp_path / "slide.svs")
+    held: list[int] = []
+    tiles = slide._tiles
+
+    def spy(level: int, reduce: int, row: int, columns: list[int], passed: list[bool]) -> Iterator[np.ndarray | str]:
+        held.append(len(columns))
+        return tiles(level, reduce, row, columns, passed)
+
+    monkeypatch.setattr(slide, "_tiles", spy)
+    np.testing.assert_array_equal(slide.read_region((0, 0), 0, (800, 640)), whole)
+    assert held == [3, 3, 1] * 5  # of 7 columns
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
