@@ -8,11 +8,14 @@ import numpy as np
 
 from wsi.errors import TileReadError, UsageError
 from wsi.resample import KERNELS, Kernel, best_scale, level_window, read_window, resize_rect
-from wsi.slide import ReducingSlide, Slide, SlideInfo
+from wsi.slide import FarSlide, ReducingSlide, Slide, SlideInfo
 from wsi.tissue import TissueMask
 
 MAX_STRIP_PX = 1 << 23
 """Level pixels decoded by one `read_region` of the tile reader (24 MiB of RGB)."""
+
+BATCHES_AHEAD = 4
+"""So much of what is to be read is announced to a slide on a server; it takes what its memory is for."""
 
 MAX_GRID = 1 << 24
 """Most places that a grid may have, tissue or not: a stride of 1 px on a whole slide is a slip, not a wish."""
@@ -168,7 +171,16 @@ class TileReader:
     def batches(self, rows: np.ndarray, batch_size: int) -> Iterator[TileBatch]:
         """The tiles at `rows` (ascending), at most `batch_size` at a time."""
         for start in range(0, len(rows), batch_size):
+            self._announce(rows[start : start + BATCHES_AHEAD * batch_size])
             yield self.read(rows[start : start + batch_size])
+
+    def _announce(self, rows: np.ndarray) -> None:
+        """Tell a slide on a server what will be read, so that it is fetched while other tiles are decoded."""
+        if isinstance(self._slide, FarSlide) and self._slide.far:
+            places = [(x, y, *self._grid.side_px0) for x, y in self._grid.coords[rows].tolist()]
+            windows = [level_window(self._slide.info, place, self._level, self._reduce) for place in places]
+            where = [(one.left, one.top, one.width, one.height) for one in windows]
+            self._slide.expect(self._level, self._reduce, where)
 
     def read(self, rows: np.ndarray) -> TileBatch:
         """Pixels of the tiles at `rows` (ascending), and which of them are bad."""
