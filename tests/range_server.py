@@ -28,8 +28,8 @@ class RangeServer:
         False: the Range header is ignored.
     silent : bool
         True: requests are taken and never answered.
-    etag : str
-        Sent with each answer; none if empty.
+    etag, date : str
+        Sent with each answer as ETag and Last-Modified; none if empty.
     gone : callable
         Asked before each answer; from when it says so, all requests are answered with 503.
     query : str
@@ -39,7 +39,7 @@ class RangeServer:
     def __init__(self, folder: Path):
         self.folder, self.requests, self.sent_bytes = folder, list[tuple[str, str]](), 0
         self.statuses, self.cut, self.delay_s, self.ranges = list[int](), 0, 0.0, True
-        self.silent, self.etag, self.query = False, '"v1"', ""
+        self.silent, self.etag, self.date, self.query = False, '"v1"', "", ""
         self.gone: Callable[[], bool] = lambda: False
         self.ended = threading.Event()
         self.lock = threading.Lock()
@@ -124,6 +124,8 @@ class RangeServer:
             data = handle.read(max(0, last + 1 - first))
         if self.etag:
             request.send_header("ETag", self.etag)
+        if self.date:
+            request.send_header("Last-Modified", self.date)
         request.send_header("Content-Length", str(len(data)))
         request.end_headers()
         for start in range(0, len(data) // 2 if cut else len(data), 1 << 16):

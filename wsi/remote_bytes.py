@@ -18,9 +18,10 @@ from wsi.slide_url import SlideUrl
 HTTP = ("http", "https")
 
 MAX_READ_BYTES = 2 << 20
-MAX_GAP_BYTES = 128 << 10
-"""Neighbouring ranges are one request up to this size, across gaps up to this: about what a connection carries in the
-time of one round trip. Longer stretches are several requests, which run side by side."""
+MAX_GAP_BYTES = 64 << 10
+"""Neighbouring ranges are one request up to this size, across gaps up to this. Longer stretches are several requests,
+which run side by side; larger gaps halve the requests once more, and transfer a third in vain on a slide of little
+tissue."""
 
 REQUESTS = 8
 """Requests of one slide under way at once."""
@@ -34,7 +35,7 @@ BLOCK_BYTES = 128 << 10
 TIMEOUT_S = 120.0
 """A backstop for one request; HTTP and S3 give up far earlier on a server that is silent."""
 
-BACKOFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)
+BACKOFF_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses between tries. After the last the slide is given up: all further reads fail at once.
 
 Only the longest is used for protocols other than HTTP, whose packages try several times themselves.
@@ -120,6 +121,7 @@ class RemoteBytes:
                 run.future.cancel()
             self._runs.clear()
             self._where.clear()
+            self._held_bytes = 0
 
     def _start(self, ranges: Sequence[ByteRange]) -> dict[ByteRange, _Run]:
         """Requests, old and new, for as many of the ranges as memory is for, in their order, one at least."""

@@ -29,7 +29,7 @@ class SlideUrl:
     def __post_init__(self) -> None:
         if URL.match(self.url) is None:
             raise UsageError("not a URL of one file; expected PROTOCOL://HOST/PATH, such as s3://bucket/slide.svs")
-        if not self.name or self.url.endswith("/"):
+        if not self.name:
             raise UsageError(f"{self}: names no file; list the slides of a remote folder in a CSV, one URL a line")
         if "::" in self.url and self.protocol not in ("http", "https"):
             raise UsageError(f"{self}: URLs inside of URLs (::) are not read; give the slide's own")

@@ -37,6 +37,10 @@ def test_what_is_shown_holds_no_credentials() -> None:
     assert url.url == SECRET
 
 
+def test_a_query_may_end_in_a_slash() -> None:
+    assert SlideUrl("https://host.example/x.svs?sig=abc/").name == "x.svs"
+
+
 def test_slide_id_is_the_last_component_without_query() -> None:
     assert path_slide_id(SlideUrl(SECRET)) == "case 7"
     assert path_slide_id(SlideUrl("s3://bucket/50%25.svs")) == "50%25"

@@ -1,6 +1,8 @@
 """Slides on a server through the fast reader: the same pixels as from the disk, for few bytes."""
 
 import socket
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -11,10 +13,11 @@ import pytest
 from tests.hostile.makers import damage_tile, write_svs
 from tests.range_server import RangeServer
 from wsi import remote_bytes
-from wsi.errors import TileReadError, UnreachableSlideError, UnreadableSlideError
+from wsi.errors import MissingPackageError, TileReadError, UnreachableSlideError, UnreadableSlideError
 from wsi.readers.jpeg_tiff import JpegTiffReader
 from wsi.slide import hash_slide, open_slide
 from wsi.slide_url import SlideUrl, slide_location
+from wsi.testing import check_reader
 from wsi.tiles import TileGrid, TileReader, TileSpec
 
 pytest.importorskip("aiohttp")
@@ -55,6 +58,19 @@ def test_pixels_of_every_level_and_reduction_are_the_local_ones(noisy_svs: Path,
                 np.testing.assert_array_equal(far.read_reduced(*window), near.read_reduced(*window))
         assert sorted(far.associated_images) == sorted(near.associated_images) == ["thumbnail"]
         np.testing.assert_array_equal(far.associated_images["thumbnail"], near.associated_images["thumbnail"])
+
+
+def test_it_keeps_the_contract_of_readers(
+    tmp_path: Path, small_svs: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "small.svs").write_bytes(small_svs.read_bytes())
+    server = serve(tmp_path)
+
+    def reader(path: Path) -> JpegTiffReader:
+        return JpegTiffReader(SlideUrl(f"{server.root}/{path.relative_to(tmp_path).as_posix()}"))
+
+    check_reader(reader, tmp_path / "small.svs")
 
 
 def test_a_level_costs_little_more_than_its_bytes(noisy_svs: Path, serve: Serve) -> None:
@@ -146,6 +162,17 @@ def test_a_server_that_goes_away_while_the_structure_is_read_gives_no_half_a_sli
         with pytest.raises(UnreachableSlideError):
             JpegTiffReader(SlideUrl(f"{server.root}/noisy.svs"))
         assert not server.statuses
+
+
+def test_missing_package_is_said_and_other_readers_are_not_asked(
+    noisy_svs: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{serve(noisy_svs.parent).root}/noisy.svs"
+    with pytest.raises(UnreadableSlideError, match=r"no reader can open it \(openslide: cannot read remote slides\)"):
+        open_slide(url, reader="openslide")
+    monkeypatch.setitem(sys.modules, "wsi.ranged_http", None)
+    with pytest.raises(MissingPackageError, match=r"http:// is missing; pip install 'histograde\[remote\]'"):
+        open_slide(url)
 
 
 def test_what_cannot_be_opened_is_refused_in_one_line(tmp_path: Path, serve: Serve) -> None:
