@@ -8,12 +8,14 @@ scanners write, which are area-averaged too. Enlarging uses linear interpolation
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import cv2
 import numpy as np
 
 from wsi.slide import ReducingSlide, Slide, SlideInfo
+from wsi.weighting import Axis, Plan
 
 Kernel = Literal["area"]
 KERNELS: tuple[Kernel, ...] = ("area",)
@@ -37,7 +39,7 @@ def axis_weights(start: float, length: float, size: int, limit: int) -> tuple[np
     Returns
     -------
     index : ndarray (size, K) int64
-    weight : ndarray (size, K) float32
+    weight : ndarray (size, K) float64
         Rows sum to 1.
     """
     step = length / size
@@ -54,7 +56,7 @@ def axis_weights(start: float, length: float, size: int, limit: int) -> tuple[np
         overlap = np.minimum(index + 1, edges[1:, None]) - np.maximum(index, edges[:-1, None])
         weight = np.clip(overlap, 0, None) / step
     weight /= weight.sum(axis=1, keepdims=True)
-    return np.clip(index, 0, limit - 1), weight.astype(np.float32)
+    return np.clip(index, 0, limit - 1), weight
 
 
 def resize_rect(
@@ -63,7 +65,7 @@ def resize_rect(
     size_px: tuple[int, int],
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Resample a rectangle with fractional borders out of an image.
+    """Resample a rectangle with fractional borders out of an image, to a tenth of a grey level before rounding.
 
     Parameters
     ----------
@@ -92,29 +94,14 @@ def resize_rect(
         else:
             cv2.resize(crop, size_px, dst=out, interpolation=cv2.INTER_AREA)
         return out
-    cols, col_weight = axis_weights(x, w, out_w, image.shape[1])
-    left, right = int(cols.min()), int(cols.max()) + 1
-    part = image[:, left:right].astype(np.float32)
-    band = _weigh_rows(part, *axis_weights(y, h, out_h, image.shape[0]))
-    full = _weigh_rows(cv2.transpose(band), cols - left, col_weight)
-    out[...] = cv2.transpose(cv2.convertScaleAbs(full))
+    _plan(round(x, 6), w, out_w, image.shape[1], round(y, 6), h, out_h, image.shape[0]).apply(image, out)
     return out
 
 
-def _weigh_rows(image: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted sums of rows of (h, w, 3) float32, (size, w, 3), tap by tap in two buffers.
-
-    No matrix product: the threads of a BLAS get into the way of the threads that read and encode.
-    """
-    total = np.empty((len(index), *image.shape[1:]), np.float32)
-    part = np.empty_like(total)
-    for tap in range(index.shape[1]):
-        term = part if tap else total
-        np.take(image, index[:, tap], axis=0, out=term, mode="clip")
-        term *= weight[:, tap, None, None]
-        if tap:
-            total += part
-    return total
+@lru_cache(maxsize=256)
+def _plan(x: float, w: float, out_w: int, image_w: int, y: float, h: float, out_h: int, image_h: int) -> Plan:
+    """Weights for a rectangle; tiles of a grid share a few places between pixels, so they are kept."""
+    return Plan(Axis(*axis_weights(y, h, out_h, image_h)), Axis(*axis_weights(x, w, out_w, image_w)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a slide is, and how one is opened: `SlideInfo`, the `Slide` protocol and `open_slide`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -166,6 +166,22 @@ class ReducingSlide(Protocol):
 
     def read_reduced(self, level: int, reduce: int, origin: tuple[int, int], size_px: tuple[int, int]) -> np.ndarray:
         """Like `read_region`, with origin and size in pixels of the level divided by `reduce`."""
+        ...
+
+    def read_windows(
+        self,
+        level: int,
+        reduce: int,
+        windows: Sequence[tuple[int, int, int, int]],
+        out: Sequence[np.ndarray],
+        *,
+        done_above: int = 0,
+    ) -> list[str | None]:
+        """Several rectangles (x, y, w, h) of the reduced level, each stored tile under them decoded once.
+
+        Fills `out`, and says of each window that cannot be read why. Nothing above the y `done_above` will be asked
+        for again, so what ends there need not be kept.
+        """
         ...
 
 

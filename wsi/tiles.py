@@ -1,18 +1,26 @@
 """Where tiles lie, and their pixels: `TileSpec`, `TileGrid`, `tile_grid()` and `TileReader`."""
 
+import math
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from wsi.errors import TileReadError, UsageError
-from wsi.resample import KERNELS, Kernel, best_scale, level_window, read_window, resize_rect
+from wsi.resample import KERNELS, Kernel, LevelWindow, best_scale, level_window, read_window, resize_rect
 from wsi.slide import FarSlide, ReducingSlide, Slide, SlideInfo
 from wsi.tissue import TissueMask
 
 MAX_STRIP_PX = 1 << 23
 """Level pixels decoded by one `read_region` of the tile reader (24 MiB of RGB)."""
+
+WINDOWS_AT_ONCE = 16
+"""Tiles whose pixels wait between decoding and resampling."""
 
 BATCHES_AHEAD = 4
 """So much of what is to be read is announced to a slide on a server; it takes what its memory is for."""
@@ -154,10 +162,11 @@ def _too_many(places: int, spec: TileSpec) -> UsageError:
 class TileReader:
     """Turns rows of a `TileGrid` into pixels, reading each stretch of a tile row once.
 
-    Neighbouring tiles of a row are read as one strip and cut afterwards, so that the stored tiles under them are
-    decoded once, at the largest reduction that leaves the resolution of the tiles; only the rest is resampled. Where a
-    strip cannot be decoded its tiles are read singly, so that only those that are damaged are bad. Either way the
-    pixels are the same.
+    Neighbouring tiles of a row are read together, so that the stored tiles under them are decoded once, at the largest
+    reduction that leaves the resolution of the tiles; only the rest is resampled. Slides that decode their stored
+    tiles themselves (`ReducingSlide`) put them where they belong without a picture of the whole stretch; of others the
+    stretch is one region, cut afterwards, and where that cannot be decoded its tiles are read singly, so that only
+    those that are damaged are bad. Either way the pixels are the same. One reader serves several threads.
     """
 
     def __init__(self, slide: Slide, grid: TileGrid):
@@ -167,34 +176,66 @@ class TileReader:
         # at a fractional downsample OpenSlide blends neighbouring pixels, each start another way
         whole_steps = float(slide.info.downsamples[self._level]).is_integer()
         self._joins = whole_steps or isinstance(slide, ReducingSlide)
+        self._tops = np.unique(grid.coords[:, 1]).tolist()
+        _, dy = (factor * self._reduce for factor in slide.info.level_downsample(self._level))
+        self._below = [math.floor(top / dy + 1e-6) for top in (*self._tops, slide.info.size_px0[1])]
 
-    def batches(self, rows: np.ndarray, batch_size: int) -> Iterator[TileBatch]:
-        """The tiles at `rows` (ascending), at most `batch_size` at a time."""
+    def batches(self, rows: np.ndarray, batch_size: int, *, threads: int = 0) -> Iterator[TileBatch]:
+        """The tiles at `rows` (ascending), at most `batch_size` at a time and in their order.
+
+        Parameters
+        ----------
+        threads : int
+            So many threads read ahead, at most one batch more than there are threads; 0 reads when asked.
+        """
+        parts = self._parts(rows, batch_size)
+        if not threads:
+            yield from map(self.read, parts)
+            return
+        with ThreadPoolExecutor(threads, thread_name_prefix="tiles") as pool:
+            ahead = deque(pool.submit(self.read, part) for part in islice(parts, threads + 1))
+            try:
+                while ahead:
+                    batch = ahead.popleft().result()
+                    ahead.extend(pool.submit(self.read, part) for part in islice(parts, 1))
+                    yield batch
+            finally:
+                for one in ahead:
+                    one.cancel()
+
+    def _parts(self, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
         for start in range(0, len(rows), batch_size):
             self._announce(rows[start : start + BATCHES_AHEAD * batch_size])
-            yield self.read(rows[start : start + batch_size])
+            yield rows[start : start + batch_size]
 
     def _announce(self, rows: np.ndarray) -> None:
         """Tell a slide on a server what will be read, so that it is fetched while other tiles are decoded."""
         if isinstance(self._slide, FarSlide) and self._slide.far:
-            places = [(x, y, *self._grid.side_px0) for x, y in self._grid.coords[rows].tolist()]
-            windows = [level_window(self._slide.info, place, self._level, self._reduce) for place in places]
-            where = [(one.left, one.top, one.width, one.height) for one in windows]
-            self._slide.expect(self._level, self._reduce, where)
+            windows = self._windows(rows.tolist())
+            self._slide.expect(
+                self._level, self._reduce, [(one.left, one.top, one.width, one.height) for one in windows]
+            )
 
     def read(self, rows: np.ndarray) -> TileBatch:
         """Pixels of the tiles at `rows` (ascending), and which of them are bad."""
         side = self._grid.spec.tile_px
         pixels = np.empty((len(rows), side, side, 3), np.uint8)
-        place = {int(row): number for number, row in enumerate(rows)}
-        bad: list[BadTile] = []
+        bad: dict[int, str] = {}
+        start = 0
         for strip in self._strips(rows):
-            self._read_strip(strip, pixels, place, bad)
+            out = pixels[start : start + len(strip)]
+            lost = (
+                self._read_windows(self._slide, strip, out)
+                if isinstance(self._slide, ReducingSlide)
+                else self._read_strip(strip, out)
+            )
+            bad |= {start + place: reason for place, reason in lost.items()}
+            start += len(strip)
         if not bad:
             return TileBatch(np.asarray(rows, np.int64), pixels, ())
-        lost = {one.row for one in bad}
-        good = np.array([int(row) for row in rows if int(row) not in lost], dtype=np.int64)
-        return TileBatch(good, pixels[[place[row] for row in good.tolist()]], tuple(bad))
+        good = np.setdiff1d(np.arange(len(rows)), list(bad))
+        records = tuple(BadTile(int(rows[place]), reason) for place, reason in bad.items())
+        return TileBatch(np.asarray(rows, np.int64)[good], pixels[good], records)
 
     def _strips(self, rows: np.ndarray) -> Iterator[list[int]]:
         """Cut ascending rows of the grid into stretches of neighbours in one tile row."""
@@ -215,26 +256,55 @@ class TileReader:
         if strip:
             yield strip
 
-    def _read_strip(self, strip: list[int], pixels: np.ndarray, place: dict[int, int], bad: list[BadTile]) -> None:
-        info, side = self._slide.info, self._grid.spec.tile_px
-        windows = [
-            level_window(info, (x, y, *self._grid.side_px0), self._level, self._reduce)
+    def _windows(self, strip: list[int]) -> list[LevelWindow]:
+        return [
+            level_window(self._slide.info, (x, y, *self._grid.side_px0), self._level, self._reduce)
             for x, y in self._grid.coords[strip].tolist()
         ]
+
+    def _read_windows(self, slide: ReducingSlide, strip: list[int], out: np.ndarray) -> dict[int, str]:
+        """Read a stretch window by window; what could not be read, by place in the stretch."""
+        side = self._grid.spec.tile_px
+        windows = self._windows(strip)
+        next_row = self._below[bisect_right(self._tops, int(self._grid.coords[strip[0], 1]))]
+        places = [(one.left, one.top, one.width, one.height) for one in windows]
+        if all(max(map(abs, (x, y, w - side, h - side))) < 1e-6 for x, y, w, h in (one.rect for one in windows)):
+            reasons = slide.read_windows(self._level, self._reduce, places, list(out), done_above=next_row)
+            return {place: reason for place, reason in enumerate(reasons) if reason is not None}
+        bad: dict[int, str] = {}
+        most = max(width * height for _, _, width, height in places) * 3
+        scratch = np.empty((min(len(strip), WINDOWS_AT_ONCE), most), np.uint8)
+        for start in range(0, len(strip), WINDOWS_AT_ONCE):
+            part = places[start : start + WINDOWS_AT_ONCE]
+            images = [
+                memory[: width * height * 3].reshape(height, width, 3)
+                for memory, (_, _, width, height) in zip(scratch, part, strict=False)
+            ]
+            reasons = slide.read_windows(self._level, self._reduce, part, images, done_above=next_row)
+            for place, (image, reason) in enumerate(zip(images, reasons, strict=True), start):
+                if reason is None:
+                    resize_rect(image, windows[place].rect, (side, side), out[place])
+                else:
+                    bad[place] = reason
+        return bad
+
+    def _read_strip(self, strip: list[int], out: np.ndarray) -> dict[int, str]:
+        """Read a stretch as one region; what could not be read, by place in the stretch."""
+        side = self._grid.spec.tile_px
+        windows = self._windows(strip)
         left, top, height = windows[0].left, windows[0].top, windows[0].height
         width = max(one.left + one.width for one in windows) - left
         try:
             image = read_window(self._slide, self._level, left, top, width, height, self._reduce)
         except TileReadError as error:
             if len(strip) == 1:
-                bad.append(BadTile(strip[0], str(error)))
-                return
-            for row in strip:
-                self._read_strip([row], pixels, place, bad)
-            return
-        for row, one in zip(strip, windows, strict=True):
+                return {0: str(error)}
+            singly = (self._read_strip([row], out[place : place + 1]) for place, row in enumerate(strip))
+            return {place: lost[0] for place, lost in enumerate(singly) if lost}
+        for place, one in enumerate(windows):
             part = image[:, one.left - left : one.left - left + one.width]
-            resize_rect(part, one.rect, (side, side), pixels[place[row]])
+            resize_rect(part, one.rect, (side, side), out[place])
+        return {}
 
 
 def tile_polygons(grid: TileGrid) -> np.ndarray:

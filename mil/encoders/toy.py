@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from mil.encoders.card import EncoderCard
@@ -32,24 +33,22 @@ class ToyEncoder:
         side = CARD.tile_px
         if tiles.shape[1:] != (side, side, 3) or tiles.dtype != np.uint8:
             raise ValueError(f"toy takes (n, {side}, {side}, 3) uint8, found {tiles.shape} {tiles.dtype}")
-        features = np.empty((len(tiles), CARD.dim), np.float32)
-        for row, tile in enumerate(tiles):
-            features[row] = colour_statistics(tile)
-        return features
+        return colour_statistics(tiles)
 
 
-def colour_statistics(tile: np.ndarray) -> np.ndarray:
-    """Statistics of one (H, W, 3) uint8 tile, (21,) float32, from its exact histogram."""
+def colour_statistics(tiles: np.ndarray) -> np.ndarray:
+    """Statistics of (n, H, W, 3) uint8 tiles, (n, 21) float32, from their exact histograms."""
+    counts = np.empty((len(tiles), 3, 256))
+    for tile, histograms in zip(tiles, counts, strict=True):
+        for channel in range(3):
+            histograms[channel] = cv2.calcHist([tile], [channel], None, [256], [0, 256]).ravel()
     values = np.arange(256)
-    parts = []
-    for channel in range(3):
-        counts = np.bincount(tile[..., channel].ravel(), minlength=256)
-        total = counts.sum()
-        mean = (counts * values).sum() / total
-        spread = np.sqrt((counts * (values - mean) ** 2).sum() / total)
-        ranks = np.searchsorted(np.cumsum(counts), np.array(PERCENTILES) / 100 * total)
-        parts.append(np.concatenate([[mean, spread], ranks]))
-    return (np.concatenate(parts) / 255).astype(np.float32)
+    total = counts.sum(axis=2, keepdims=True)
+    mean = (counts * values).sum(axis=2, keepdims=True) / total
+    spread = np.sqrt((counts * (values - mean) ** 2).sum(axis=2, keepdims=True) / total)
+    wanted = np.array(PERCENTILES) / 100 * total
+    ranks = (np.cumsum(counts, axis=2)[..., None, :] < wanted[..., None]).sum(axis=3)
+    return (np.concatenate([mean, spread, ranks], axis=2) / 255).astype(np.float32).reshape(len(tiles), -1)
 
 
 def load(weights: Path | None, device: str) -> ToyEncoder:

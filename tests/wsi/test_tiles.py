@@ -1,12 +1,15 @@
 """Tiles at their true scale: where they lie, what they show, and what a damaged slide costs."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from tests.hostile.makers import damage_tile, reduced, tissue_pixels, write_svs
-from tests.wsi.test_resample import box_average
+from tests.wsi.test_resample import EXACT_TO, box_average
 from wsi import tiles as module
 from wsi.errors import MissingMppError, UsageError
+from wsi.readers import jpeg_tiff
 from wsi.slide import open_slide
 from wsi.tiles import TileReader, TileSpec, tile_grid, tile_polygons
 from wsi.tissue import TissueMask
@@ -38,7 +41,7 @@ def test_any_scale_to_any_scale_is_box_integration(tmp_path, mpp):
     for row, tile in zip(batch.rows, batch.pixels, strict=True):
         x, y = grid.coords[row]
         expected = box_average(pixels, (x, y, *grid.side_px0), (32, 32))
-        assert np.abs(tile - expected).max() <= 0.5 + 1e-3
+        assert np.abs(tile - expected).max() <= 0.5 + EXACT_TO
 
 
 @pytest.mark.parametrize("mpp", [1.0, 2.0])
@@ -98,7 +101,7 @@ def test_overlapping_tiles_lie_a_stride_apart_and_agree(tmp_path):
 
 
 @pytest.mark.parametrize("mpp", ["0.5", "0.2457", "0.13"])
-@pytest.mark.parametrize("reader", ["openslide", "tiffslide"])
+@pytest.mark.parametrize("reader", ["jpeg_tiff", "openslide", "tiffslide"])
 def test_a_strip_gives_the_same_bytes_as_each_tile_alone(tmp_path, reader, mpp, monkeypatch):
     slide = open_slide(write_svs(tmp_path / "a.svs", tissue_pixels(903, 711), mpp=mpp, factors=(3,)), reader=reader)
     spec = TileSpec(tile_px=48, mpp=0.5, stride_px=37)
@@ -112,7 +115,7 @@ def test_a_strip_gives_the_same_bytes_as_each_tile_alone(tmp_path, reader, mpp, 
     slide.close()
 
 
-@pytest.mark.parametrize("reader", ["openslide", "tiffslide"])
+@pytest.mark.parametrize("reader", ["jpeg_tiff", "openslide", "tiffslide"])
 def test_a_damaged_stored_tile_costs_the_tiles_that_need_it_and_no_other(tmp_path, reader):
     pixels = tissue_pixels(1024, 768)
     whole = open_slide(write_svs(tmp_path / "whole.svs", pixels), reader=reader)
@@ -131,6 +134,50 @@ def test_a_damaged_stored_tile_costs_the_tiles_that_need_it_and_no_other(tmp_pat
         np.testing.assert_array_equal(batch.pixels, expected.pixels[batch.rows])
     slide.close()
     whole.close()
+
+
+@pytest.mark.parametrize("stride_px", [30, 48, 60])
+@pytest.mark.parametrize("mpp", [0.5, 0.2457])
+def test_each_stored_tile_is_decoded_once(tmp_path, monkeypatch, mpp, stride_px):
+    pixels = np.random.default_rng(1).integers(0, 256, (1536, 2048, 3), dtype=np.uint8)  # no two stored tiles alike
+    slide = open_slide(write_svs(tmp_path / "a.svs", pixels), reader="jpeg_tiff", mpp=(mpp, mpp))
+    grid = tile_grid(slide.info, all_tissue(slide.info), TileSpec(48, 0.5, stride_px))
+    decoded = Counter()
+    decode = jpeg_tiff.decode_tile
+
+    def counted(level, data, *rest):
+        decoded[data] += 1
+        return decode(level, data, *rest)
+
+    monkeypatch.setattr(jpeg_tiff, "decode_tile", counted)
+    for _ in TileReader(slide, grid).batches(np.arange(len(grid)), 25):
+        pass
+    assert len(decoded) > 40
+    assert set(decoded.values()) == {1}
+    slide.close()
+
+
+def test_threads_read_ahead_and_change_nothing(tmp_path, monkeypatch):
+    path = write_svs(tmp_path / "a.svs", tissue_pixels(1024, 768))
+    damage_tile(path, 0, column=2, row=1)
+    slide = open_slide(path)
+    grid = tile_grid(slide.info, all_tissue(slide.info), TileSpec(48, 0.5, 37))
+    rows = np.arange(3, len(grid))
+    alone = list(TileReader(slide, grid).batches(rows, 20))
+    assert any(batch.bad for batch in alone)
+    begun = []
+    reader = TileReader(slide, grid)
+    read = reader.read
+    monkeypatch.setattr(reader, "read", lambda part: (begun.append(part), read(part))[1])
+    for number, (one, batch) in enumerate(zip(alone, reader.batches(rows, 20, threads=2), strict=True), 1):
+        np.testing.assert_array_equal(batch.rows, one.rows)
+        np.testing.assert_array_equal(batch.pixels, one.pixels)
+        assert batch.bad == one.bad
+        assert len(begun) <= number + 3
+    early = reader.batches(rows, 20, threads=2)
+    next(early)
+    early.close()  # lets go of its threads
+    slide.close()
 
 
 def test_a_grid_needs_a_scale_and_a_sensible_stride(tmp_path):

@@ -7,7 +7,7 @@ What this reader does not know it declines, and the next one takes the slide.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -23,6 +23,9 @@ from wsi.slide_url import SlideLocation, SlideUrl
 
 CACHE_BYTES = 64 << 20
 """Decoded tiles kept by a slide: two rows of stored tiles of a slide 100,000 px wide at 1/2."""
+
+KEPT_ROWS = 2
+"""Rows of stored tiles kept above those that are still needed, for threads that lag behind."""
 
 
 class JpegTiffReader:
@@ -58,6 +61,7 @@ class JpegTiffReader:
         self._cache: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
         self._cached_bytes = 0
         self._lock = threading.Lock()
+        self._thread = threading.local()
 
     @property
     def associated_images(self) -> Mapping[str, np.ndarray]:
@@ -93,23 +97,74 @@ class JpegTiffReader:
         TileReadError
             If a stored tile under the rectangle is missing or damaged; the first one is named.
         """
-        stored = self.levels[level]
-        (x, y), (w, h) = origin, size_px
-        region = np.full((h, w, 3), 255, np.uint8)
-        side_w, side_h = stored.tile_px[0] // reduce, stored.tile_px[1] // reduce
-        whole = -(-stored.size_px[0] // reduce), -(-stored.size_px[1] // reduce)
-        left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, whole[0]), min(y + h, whole[1])
-        if left >= right or top >= bottom:
-            return region
-        self.expect(level, reduce, [(x, y, w, h)])
-        for row in range(top // side_h, -(-bottom // side_h)):
-            columns = range(left // side_w, -(-right // side_w))
-            for column, tile in zip(columns, self._tiles(level, reduce, row, columns), strict=True):
-                x0, y0 = max(left, column * side_w), max(top, row * side_h)
-                x1, y1 = min(right, (column + 1) * side_w), min(bottom, (row + 1) * side_h)
-                part = tile[y0 - row * side_h : y1 - row * side_h, x0 - column * side_w : x1 - column * side_w]
-                region[y0 - y : y1 - y, x0 - x : x1 - x] = part
+        region = np.empty((size_px[1], size_px[0], 3), np.uint8)
+        (reason,) = self.read_windows(level, reduce, [(*origin, *size_px)], [region])
+        if reason is not None:
+            raise TileReadError(reason)
         return region
+
+    def read_windows(
+        self,
+        level: int,
+        reduce: int,
+        windows: Sequence[tuple[int, int, int, int]],
+        out: Sequence[np.ndarray],
+        *,
+        done_above: int = 0,
+    ) -> list[str | None]:
+        """Several rectangles of a level at once; each stored tile under them is decoded once.
+
+        Parameters
+        ----------
+        windows : sequence of (x, y, w, h)
+            In pixels of the level divided by `reduce`.
+        out : sequence of ndarray (h, w, 3) uint8
+            Where to put them; white outside the level.
+        done_above : int
+            Nothing above this y will be asked for again, so what ends there is not kept.
+
+        Returns
+        -------
+        list of str or None
+            For each window why it could not be read; its pixels mean nothing then.
+        """
+        stored = self.levels[level]
+        side_w, side_h = stored.tile_px[0] // reduce, stored.tile_px[1] // reduce
+        whole_w, whole_h = (-(-size // reduce) for size in stored.size_px)
+        rows: dict[int, dict[int, list[int]]] = {}
+        done_left = 0
+        for number, (x, y, w, h) in enumerate(windows):
+            left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, whole_w), min(y + h, whole_h)
+            if right - left < w or bottom - top < h:
+                out[number].fill(255)
+            if left >= right or top >= bottom:
+                continue
+            done_left = max(done_left, right)
+            for row in range(top // side_h, -(-bottom // side_h)):
+                under = rows.setdefault(row, {})
+                for column in range(left // side_w, -(-right // side_w)):
+                    under.setdefault(column, []).append(number)
+        reasons: list[str | None] = [None] * len(windows)
+        self.expect(level, reduce, windows)
+        self._drop(level, reduce, done_above // side_h - KEPT_ROWS)
+        for row in sorted(rows):
+            under, y0 = rows[row], row * side_h
+            passing = y0 + side_h <= done_above
+            columns = sorted(under)
+            passed = [passing and (column + 1) * side_w <= done_left for column in columns]
+            for column, tile in zip(columns, self._tiles(level, reduce, row, columns, passed), strict=True):
+                x0 = column * side_w
+                for number in under[column]:
+                    if isinstance(tile, str):
+                        reasons[number] = reasons[number] or tile
+                        continue
+                    x, y, w, h = windows[number]
+                    left, right = max(x, x0, 0), min(x + w, x0 + side_w, whole_w)
+                    top, bottom = max(y, y0, 0), min(y + h, y0 + side_h, whole_h)
+                    out[number][top - y : bottom - y, left - x : right - x] = tile[
+                        top - y0 : bottom - y0, left - x0 : right - x0
+                    ]
+        return reasons
 
     @property
     def far(self) -> bool:
@@ -132,24 +187,57 @@ class JpegTiffReader:
             wanted = [number for number in numbers if (level, reduce, number) not in self._cache]
         self._source.expect([stored.place(number) for number in wanted])
 
-    def _tiles(self, level: int, reduce: int, row: int, columns: range) -> list[np.ndarray]:
-        """Decoded tiles of one row of the stored grid, out of the cache or read together and decoded."""
+    def _tiles(
+        self, level: int, reduce: int, row: int, columns: list[int], passed: list[bool]
+    ) -> Iterator[np.ndarray | str]:
+        """Decoded tiles of one row of the stored grid, or why not; those that are `passed` hold until the next one."""
         stored = self.levels[level]
         numbers = [row * stored.columns + column for column in columns]
-        tiles: dict[int, np.ndarray] = {}
+        kept: dict[int, np.ndarray] = {}
         with self._lock:
             for number in numbers:
-                if (kept := self._cache.get((level, reduce, number))) is not None:
+                if (tile := self._cache.get((level, reduce, number))) is not None:
                     self._cache.move_to_end((level, reduce, number))
-                    tiles[number] = kept
-        wanted = [number for number in numbers if number not in tiles]
-        for number, data in zip(wanted, self._read_tiles(stored, wanted), strict=True):
+                    kept[number] = tile
+        wanted = [number for number in numbers if number not in kept]
+        data: dict[int, bytes] = {}
+        lost = ""
+        try:
+            data = dict(zip(wanted, self._read_tiles(stored, wanted), strict=True))
+        except TileReadError as error:
+            lost = str(error)
+        for number, going in zip(numbers, passed, strict=True):
+            if number in kept:
+                yield kept[number]
+                continue
+            if lost:
+                yield lost
+                continue
             try:
-                tiles[number] = decode_tile(stored, data, reduce)
+                tile = decode_tile(stored, data.pop(number), reduce, self._scratch(stored, reduce) if going else None)
             except CodecError as error:
-                raise TileReadError(f"level {level}: {stored.name(number)}: {error}") from error
-            self._keep((level, reduce, number), tiles[number])
-        return [tiles[number] for number in numbers]
+                yield f"level {level}: {stored.name(number)}: {error}"
+                continue
+            if not going:
+                self._keep((level, reduce, number), tile)
+            yield tile
+
+    def _scratch(self, stored: StoredLevel, reduce: int) -> np.ndarray:
+        """Memory of this thread for one decoded tile: fresh memory would cost a quarter of the decoding."""
+        count = stored.tile_px[0] * stored.tile_px[1] * 3 // reduce**2
+        kept: np.ndarray | None = getattr(self._thread, "scratch", None)
+        if kept is None or kept.nbytes < count:
+            kept = self._thread.scratch = np.empty(count, np.uint8)
+        return kept[:count]
+
+    def _drop(self, level: int, reduce: int, row: int) -> None:
+        """Let go of the oldest tiles while they lie above a row of the stored grid: their memory serves the next."""
+        with self._lock:
+            while self._cache:
+                key = next(iter(self._cache))
+                if key[:2] != (level, reduce) or key[2] // self.levels[level].columns >= row:
+                    return
+                self._cached_bytes -= self._cache.pop(key).nbytes
 
     def _keep(self, key: tuple[int, int, int], tile: np.ndarray) -> None:
         with self._lock:

@@ -27,7 +27,7 @@ class CodecError(ValueError):
     """A stored tile is missing, damaged or not what its slide says."""
 
 
-def decode_tile(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
+def decode_tile(level: "StoredLevel", data: bytes, reduce: int, buffer: np.ndarray | None = None) -> np.ndarray:
     """Decode one stored tile.
 
     Parameters
@@ -36,6 +36,8 @@ def decode_tile(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
         Compressed; may be empty or cut off, which is an error here and never grey pixels.
     reduce : int
         1, 2, 4 ...: how many times smaller.
+    buffer : ndarray uint8, optional
+        Contiguous memory of the result's size to decode a JPEG into, instead of new memory.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def decode_tile(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
         raise CodecError("is missing (no bytes)")
     w, h = level.tile_px[0] // reduce, level.tile_px[1] // reduce
     try:
-        pixels = _decode_jpeg(level, data, reduce) if level.codec == "jpeg" else _decode_jp2k(level, data)
+        pixels = _decode_jpeg(level, data, reduce, buffer) if level.codec == "jpeg" else _decode_jp2k(level, data)
     except CodecError:
         raise
     except Exception as error:  # simplejpeg and imagecodecs each raise several kinds, all of them about the data
@@ -60,17 +62,19 @@ def decode_tile(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
     return pixels
 
 
-def _decode_jpeg(level: "StoredLevel", data: bytes, reduce: int) -> np.ndarray:
+def _decode_jpeg(level: "StoredLevel", data: bytes, reduce: int, buffer: np.ndarray | None) -> np.ndarray:
     if data[:2] != b"\xff\xd8":
         raise CodecError("is not a JPEG (no start marker)")
     data = b"".join((level.prefix, data[2:])) if level.prefix else data
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     if (width, height) != level.tile_px:
         raise CodecError(f"is {width} x {height} px, expected {level.tile_px[0]} x {level.tile_px[1]}")
+    if buffer is None:
+        buffer = np.empty(3 * (width // reduce) * (height // reduce), np.uint8)
     if reduce == 1:
-        return simplejpeg.decode_jpeg(data, "RGB")
+        return simplejpeg.decode_jpeg(data, "RGB", buffer=buffer)
     return simplejpeg.decode_jpeg(
-        data, "RGB", min_width=width // reduce, min_height=height // reduce, min_factor=reduce
+        data, "RGB", min_width=width // reduce, min_height=height // reduce, min_factor=reduce, buffer=buffer
     )
 
 
