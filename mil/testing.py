@@ -21,6 +21,7 @@ from mil.bag import Bag, MILOutput, pack
 from mil.encoders import Encoder
 from mil.encoders.card import EncoderCard
 from mil.network import Loss
+from wsi.kernels import KERNELS
 from wsi.slide import SlideInfo
 from wsi.store import FeatureStore
 from wsi.store_writer import begin_features, publish_grid, slide_lock
@@ -184,6 +185,7 @@ def _check_card(card: EncoderCard) -> None:
     assert len(card.mean) == len(card.std) == 3, "mean and std are not of three channels"
     assert min(card.std) > 0, f"std is {card.std}"
     assert re.fullmatch(r"none|[0-9a-f]{64}", card.weights_sha256), "weights_sha256 is neither a SHA-256 nor none"
+    assert card.kernel in KERNELS, f"kernel is {card.kernel}"
     assert card.dtype in ("float16", "float32"), f"dtype is {card.dtype}"
     assert card.licence, "no licence is stated"
     assert card.source, "no source is stated"

@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,6 +12,7 @@ from workflows.options import MAX_BAD, Device, MaxBad, ReaderName, SlideMpp, Sli
 if TYPE_CHECKING:
     from workflows.pipeline import ExtractConfig, Failure, SlideResult
     from workflows.sources import SlideSource
+    from wsi.kernels import Kernel
 
 
 def command(
@@ -25,6 +26,10 @@ def command(
         int | None, typer.Option(help="Distance of neighbouring tiles in their pixels.", show_default="tile-px")
     ] = None,
     min_tissue: Annotated[float, typer.Option(help="Smallest share of tissue in a tile, above 0 up to 1.")] = 0.5,
+    kernel: Annotated[
+        str | None,
+        typer.Option(help="Resampling: area, bilinear, bicubic or lanczos.", show_default="the encoder's, mostly area"),
+    ] = None,
     slide_mpp: SlideMpp = None,
     workers: Workers = 0,
     device: Device = "auto",
@@ -48,17 +53,31 @@ def command(
         store=store,
         encoder=encoder,
         weights=weights,
-        tiles=TileSpec(tile_px, mpp, tile_px if stride_px is None else stride_px, min_tissue),
+        tiles=TileSpec(
+            tile_px,
+            mpp,
+            tile_px if stride_px is None else stride_px,
+            min_tissue,
+            cast("Kernel", "area" if kernel is None else kernel),
+        ),
         device=device,
         reader=reader,
         max_bad=max_bad,
         chunk_tiles=chunk_tiles,
         workers=workers,
     )
-    summary = extract(find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp)), config)
+    sources = find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp))
+    summary = extract(sources, with_the_encoders_kernel(config) if kernel is None else config)
     typer.echo(summary.text(store))
     if summary.quarantined:
         raise typer.Exit(3)
+
+
+def with_the_encoders_kernel(config: "ExtractConfig") -> "ExtractConfig":
+    """Tiles resampled as the encoder's card says that its authors did it; loads the encoder."""
+    from workflows.pipeline import worker_encoder
+
+    return replace(config, tiles=replace(config.tiles, kernel=worker_encoder(config).card.kernel))
 
 
 @dataclass(slots=True)

@@ -519,20 +519,21 @@ def worker_encoder(config: ExtractConfig) -> Encoder:
 def check_encoder_takes(config: ExtractConfig) -> None:
     """Refuse, before any slide is opened, tiles that the encoder does not take.
 
+    Their scale and their kernel are the user's to choose: the card has what the authors used, the recipe what was used.
+
     Raises
     ------
     RecipeMismatchError
-        If the encoder's input has another size or another resampling kernel.
+        If the encoder's input has another size.
     UsageError
         If there is no such encoder or it lacks its weights.
     """
     card = worker_encoder(config).card
-    for field_name, asked in (("tile_px", config.tiles.tile_px), ("kernel", config.tiles.kernel)):
-        if getattr(card, field_name) != asked:
-            raise RecipeMismatchError(
-                f"the encoder {card.name} takes {field_name} = {getattr(card, field_name)}, asked for is {asked}; "
-                f"tiles are never resized to fit: use --{field_name.replace('_', '-')} {getattr(card, field_name)}"
-            )
+    if card.tile_px != config.tiles.tile_px:
+        raise RecipeMismatchError(
+            f"the encoder {card.name} takes tile_px = {card.tile_px}, asked for is {config.tiles.tile_px}; "
+            f"tiles are never resized to fit: use --tile-px {card.tile_px}"
+        )
 
 
 def encoder_name(config: ExtractConfig) -> str:

@@ -1,5 +1,6 @@
 """What a slide is, and how one is opened: `SlideInfo`, the `Slide` protocol and `open_slide`."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -90,12 +91,14 @@ class SlideInfo:
         """True (x, y) scale of a level, level-0 px per px.
 
         A scanner halves or quarters and cuts off what is left over at the far edge: where the sizes allow a whole
-        number it is that number, and not the ratio of the sizes, which is off by up to a pixel at that edge.
+        number it is that number, and not the ratio of the sizes, which is off by up to a pixel at that edge. Of a
+        coarse level they may allow several; then it is the power of two.
         """
         (w0, h0), (w, h) = self.size_px0, self.level_sizes_px[level]
-        whole = max(1, round((w0 / w + h0 / h) / 2))
-        if all(size0 // whole <= size <= -(-size0 // whole) for size0, size in ((w0, w), (h0, h))):
-            return float(whole), float(whole)
+        ratio = (w0 / w + h0 / h) / 2
+        for whole in (1 << round(math.log2(max(ratio, 1))), max(1, round(ratio))):
+            if all(size0 // whole <= size <= -(-size0 // whole) for size0, size in ((w0, w), (h0, h))):
+                return float(whole), float(whole)
         return w0 / w, h0 / h
 
     def level_location(self, level: int, place_px: tuple[int, int]) -> tuple[int, int]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from wsi.errors import TileReadError, UsageError
-from wsi.resample import KERNELS, Kernel, LevelWindow, best_scale, level_window, read_window, resize_rect
+from wsi.kernels import KERNELS, Kernel, reach
+from wsi.resample import LevelWindow, best_scale, level_window, read_window, resize_rect
 from wsi.slide import FarSlide, ReducingSlide, Slide, SlideInfo
 from wsi.tissue import TissueMask
 
@@ -44,7 +45,7 @@ class TileSpec:
     min_tissue : float
         Smallest share of a tile that must be tissue, 0 to 1.
     kernel : str
-        How pixels are resampled (see `wsi.resample`).
+        How pixels are resampled, one of `wsi.kernels.KERNELS`.
     """
 
     tile_px: int = 224
@@ -166,19 +167,23 @@ class TileReader:
     reduction that leaves the resolution of the tiles; only the rest is resampled. Slides that decode their stored
     tiles themselves (`ReducingSlide`) put them where they belong without a picture of the whole stretch; of others the
     stretch is one region, cut afterwards, and where that cannot be decoded its tiles are read singly, so that only
-    those that are damaged are bad. Either way the pixels are the same. One reader serves several threads.
+    those that are damaged are bad. Either way the pixels are the same: a kernel that reaches past a tile sees its
+    neighbours, as if the level were resampled whole. One reader serves several threads.
     """
 
     def __init__(self, slide: Slide, grid: TileGrid):
         self._slide = slide
         self._grid = grid
-        self._level, self._reduce = best_scale(slide, min(side / grid.spec.tile_px for side in grid.side_px0))
+        downsample = min(side / grid.spec.tile_px for side in grid.side_px0)
+        self._level, self._reduce = best_scale(slide, downsample, grid.spec.kernel)
         # at a fractional downsample OpenSlide blends neighbouring pixels, each start another way
         whole_steps = float(slide.info.downsamples[self._level]).is_integer()
         self._joins = whole_steps or isinstance(slide, ReducingSlide)
         self._tops = np.unique(grid.coords[:, 1]).tolist()
         _, dy = (factor * self._reduce for factor in slide.info.level_downsample(self._level))
-        self._below = [math.floor(top / dy + 1e-6) for top in (*self._tops, slide.info.size_px0[1])]
+        starts = [top / dy for top in (*self._tops, slide.info.size_px0[1])]
+        around = [reach(start, grid.side_px0[1] / dy, grid.spec.tile_px, grid.spec.kernel) for start in starts]
+        self._below = [math.floor(start - more + 1e-6) for start, more in zip(starts, around, strict=True)]
 
     def batches(self, rows: np.ndarray, batch_size: int, *, threads: int = 0) -> Iterator[TileBatch]:
         """The tiles at `rows` (ascending), at most `batch_size` at a time and in their order.
@@ -257,8 +262,9 @@ class TileReader:
             yield strip
 
     def _windows(self, strip: list[int]) -> list[LevelWindow]:
+        info, side, kernel = self._slide.info, self._grid.spec.tile_px, self._grid.spec.kernel
         return [
-            level_window(self._slide.info, (x, y, *self._grid.side_px0), self._level, self._reduce)
+            level_window(info, (x, y, *self._grid.side_px0), self._level, self._reduce, kernel, (side, side))
             for x, y in self._grid.coords[strip].tolist()
         ]
 
@@ -283,7 +289,7 @@ class TileReader:
             reasons = slide.read_windows(self._level, self._reduce, part, images, done_above=next_row)
             for place, (image, reason) in enumerate(zip(images, reasons, strict=True), start):
                 if reason is None:
-                    resize_rect(image, windows[place].rect, (side, side), out[place])
+                    resize_rect(image, windows[place].rect, (side, side), out[place], self._grid.spec.kernel)
                 else:
                     bad[place] = reason
         return bad
@@ -292,7 +298,8 @@ class TileReader:
         """Read a stretch as one region; what could not be read, by place in the stretch."""
         side = self._grid.spec.tile_px
         windows = self._windows(strip)
-        left, top, height = windows[0].left, windows[0].top, windows[0].height
+        # not always the first: one that is a mere copy reaches less far than the next
+        left, top, height = min(one.left for one in windows), windows[0].top, windows[0].height
         width = max(one.left + one.width for one in windows) - left
         try:
             image = read_window(self._slide, self._level, left, top, width, height, self._reduce)
@@ -303,7 +310,7 @@ class TileReader:
             return {place: lost[0] for place, lost in enumerate(singly) if lost}
         for place, one in enumerate(windows):
             part = image[:, one.left - left : one.left - left + one.width]
-            resize_rect(part, one.rect, (side, side), out[place])
+            resize_rect(part, one.rect, (side, side), out[place], self._grid.spec.kernel)
         return {}
 
 

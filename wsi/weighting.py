@@ -21,7 +21,8 @@ MIDDLE_BITS = 12
 """What is kept of a pixel between the two axes in single precision: steps of 1/16 grey level."""
 
 MANY_TAPS = 8
-"""From so many weights on the second axis is computed in double precision: single weights would be too coarse."""
+"""From so many weights, or where kernels overshoot, the second axis is computed in double precision: single weights
+would be too coarse."""
 
 BLOCK_ROWS = 16
 BLAS_THREADS_FROM = 1 << 18
@@ -101,7 +102,7 @@ class Plan:
         largest = max(float(np.abs(axis.weight).sum(1).max()) for axis in (rows, columns))
         gain = max(0, math.ceil(math.log2(largest) - 1e-6))
         self._signed = bool((rows.weight < 0).any() or (columns.weight < 0).any())
-        self._single = columns.taps < MANY_TAPS
+        self._single = columns.taps < MANY_TAPS and not gain
         row_bits = SINGLE_BITS - PIXEL_BITS - gain
         self._row_blocks = rows.blocks(row_bits, np.float32, self.rows[0])
         if self._single:

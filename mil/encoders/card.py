@@ -3,10 +3,17 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from wsi.kernels import Kernel
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderCard:
     """What an encoder is and what it expects.
+
+    A card says another kernel than `area` only where the encoder's authors resampled slides to its scale, and with that
+    kernel (Prov-GigaPath: `lanczos`, libvips' own). Where they cut tiles out of a stored level, the scanner did the
+    averaging, and `area` comes closest to it; how a transform brings a photograph to the input size says nothing about
+    it, since tiles are cut at that size here.
 
     Attributes
     ----------
@@ -25,7 +32,8 @@ class EncoderCard:
     weights_sha256 : str
         Digest of the weights' bytes; "none" where there are none.
     kernel : str
-        Resampling kernel of its tiles (`wsi.resample`).
+        Resampling kernel of its tiles, one of `wsi.kernels.KERNELS`: what `extract` uses unless told otherwise. The
+        recipe of a store says what was used.
     dtype : str
         In which its features are stored.
     source : str
@@ -40,7 +48,7 @@ class EncoderCard:
     std: tuple[float, float, float]
     licence: str
     weights_sha256: str
-    kernel: str = "area"
+    kernel: Kernel = "area"
     dtype: str = "float16"
     source: str = ""
 

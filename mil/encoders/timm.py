@@ -55,7 +55,9 @@ class TimmEncoder:
 def load_timm(name: str, weights: Path | None, device: str) -> TimmEncoder:
     """`timm:ARCHITECTURE` with its weights from a local .safetensors, .pth or .bin file.
 
-    The input size and normalisation are those that timm states for the architecture.
+    The input size and normalisation are those that timm states for the architecture. Not so the kernel: timm's
+    `interpolation` is of photographs brought to the input size, and of the architecture, not of these weights. Who
+    knows with which kernel the authors of the weights resampled slides says it with `extract --kernel`.
 
     Raises
     ------

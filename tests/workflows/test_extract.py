@@ -3,10 +3,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mil.encoders.toy import CARD, ToyEncoder
 from tests.hostile.makers import tissue_pixels, write_svs
 from workflows.cli import main
 from workflows.extract import extract
@@ -138,6 +141,28 @@ def test_tiles_that_the_encoder_does_not_take_are_refused_before_any_slide(tmp_p
     assert code == 1
     assert "--tile-px 224" in shown.err
     assert not list(tmp_path.glob("*.zarr"))
+
+
+def test_the_kernel_is_the_cards_unless_said_and_the_recipe_has_it(tmp_path, capsys, monkeypatch):
+    slide = write_svs(tmp_path / "a.svs", tissue_pixels(700, 600), mpp="0.4")
+    pixels = {}
+    for card, options in (("area", ()), ("lanczos", ()), ("lanczos", ("--kernel", "bicubic"))):
+        monkeypatch.setattr(ToyEncoder, "card", replace(CARD, kernel=card))
+        kernel = options[-1] if options else card
+        assert run_cli(capsys, "extract", slide, "--store", tmp_path / kernel, "--encoder", "toy", *options)[0] == 0
+        store = FeatureStore(tmp_path / kernel / "a.zarr")
+        assert store.recipe["tiles"]["kernel"] == store.grid.spec.kernel == kernel
+        assert store.card("toy")["kernel"] == card
+        pixels[kernel] = np.asarray(store.features("toy"))
+    assert not np.array_equal(pixels["area"], pixels["lanczos"])
+    assert not np.array_equal(pixels["bicubic"], pixels["lanczos"])
+
+
+def test_a_kernel_that_is_none_is_wrong_usage(tmp_path, small_svs, capsys):
+    arguments = ("extract", small_svs, "--store", tmp_path, "--encoder", "toy", "--kernel", "nearest")
+    code, shown = run_cli(capsys, *arguments)
+    assert code == 2
+    assert "there are: area, bilinear, bicubic, lanczos" in shown.err
 
 
 def test_store_that_is_a_file_is_wrong_usage(tmp_path, small_svs, capsys):

@@ -219,6 +219,18 @@ def test_render_and_report_again_give_the_same_bytes(copied: Path, capsys: pytes
         assert contents(folder) == expected, command
 
 
+def test_tiles_are_resampled_as_the_models_recipe_says(tmp_path: Path, models: list[Path]) -> None:
+    from workflows.grade import extract_config
+    from workflows.pipeline import check_encoder_takes
+
+    model = load_model(models[0])
+    recipe = model.card.recipe | {"tiles": model.card.recipe["tiles"] | {"kernel": "bicubic"}}
+    other = replace(model, card=replace(model.card, recipe=recipe))
+    config = extract_config(other, GradeConfig(models[0], tmp_path, tmp_path / "features"))
+    check_encoder_takes(config)
+    assert config.recipe["tiles"] == recipe["tiles"]
+
+
 def test_model_of_another_recipe_is_refused(
     tmp_path: Path, models: list[Path], slides: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

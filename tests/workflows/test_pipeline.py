@@ -67,6 +67,7 @@ def test_each_damaged_file_is_repaired_and_only_damaged_chunks_are_computed(run,
         ({"tiles": TileSpec(stride_px=112)}, "tiles.stride_px = 224, asked for is 112"),
         ({"tiles": TileSpec(mpp=0.6)}, "tiles.mpp = 0.5, asked for is 0.6"),
         ({"tiles": TileSpec(min_tissue=0.9)}, "tiles.min_tissue = 0.5, asked for is 0.9"),
+        ({"tiles": TileSpec(kernel="bicubic")}, "tiles.kernel = 'area', asked for is 'bicubic'"),
         ({"reader": "tiffslide"}, "now it is tiffslide"),
     ],
 )

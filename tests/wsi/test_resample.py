@@ -5,7 +5,7 @@ import pytest
 
 from tests.hostile.makers import write_svs
 from wsi import resample
-from wsi.resample import axis_weights, level_window, read_scaled, resize_rect
+from wsi.resample import best_scale, level_window, read_scaled, resize_rect
 from wsi.slide import open_slide
 
 EXACT_TO = 0.1
@@ -58,14 +58,6 @@ def test_a_whole_copy_is_the_pixels_themselves(image):
     np.testing.assert_array_equal(resize_rect(image, (12, 9, 32, 24), (32, 24)), image[9:33, 12:44])
 
 
-def test_the_weights_of_a_pixel_sum_to_one_and_stay_inside():
-    for start, length, size in [(0.0, 10.0, 3), (2.5, 7.3, 5), (0.0, 3.0, 9), (-1.0, 12.0, 4)]:
-        index, weight = axis_weights(start, length, size, 10)
-        np.testing.assert_allclose(weight.sum(axis=1), 1, atol=1e-6)
-        assert index.min() >= 0
-        assert index.max() <= 9
-
-
 def test_enlarging_a_ramp_keeps_it_a_ramp():
     ramp = np.repeat(np.repeat(np.arange(0, 250, 10, dtype=np.uint8)[None, :, None], 25, axis=0), 3, axis=2)
     larger = resize_rect(ramp, (5, 5, 10, 10), (40, 40))[0, :, 0]
@@ -105,4 +97,29 @@ def test_a_window_covers_its_rectangle_and_no_more(small_svs):
     window = level_window(slide.info, (401.0, 403.0, 10.0, 5.0), 1)
     assert (window.left, window.top, window.width, window.height) == (100, 100, 3, 2)
     assert window.rect == (0.25, 0.75, 2.5, 1.25)
+    slide.close()
+
+
+def test_a_window_has_what_the_kernel_reaches_for_up_to_the_levels_borders(small_svs):
+    slide = open_slide(small_svs)  # 1500 x 1400 px, a level of 375 x 350
+    # 10 level-0 px to 5: bicubic reaches 2 * 2 px from each centre, that is 3 px beyond the first and the last edge
+    window = level_window(slide.info, (401.0, 300.5, 10.0, 10.0), 0, kernel="bicubic", size_px=(5, 5))
+    assert (window.left, window.top, window.width, window.height) == (398, 297, 16, 17)
+    assert window.rect == (3.0, 3.5, 10.0, 10.0)
+    window = level_window(slide.info, (0.0, 1390.0, 10.0, 10.0), 0, kernel="bicubic", size_px=(5, 5))
+    assert (window.left, window.top, window.width, window.height) == (0, 1387, 13, 13)
+    # pixels that are only copied need no neighbours, whose damage would be theirs
+    for left, width in ((400.0, 5), (401.0, 9)):
+        window = level_window(slide.info, (left, 400.0, 20.0, 20.0), 1, kernel="bicubic", size_px=(5, 5))
+        assert (window.width, window.height) == (width, 5)
+    assert level_window(slide.info, (401.0, 300.0, 10.0, 10.0), 0, size_px=(5, 5)).width == 10
+    slide.close()
+
+
+def test_only_area_is_read_reduced(small_svs):
+    slide = open_slide(small_svs, reader="jpeg_tiff")
+    assert best_scale(slide, 2.0) == (0, 2)
+    for kernel in ("bilinear", "bicubic", "lanczos"):
+        assert best_scale(slide, 2.0, kernel) == (0, 1)
+        assert best_scale(slide, 8.0, kernel) == (1, 1)
     slide.close()

@@ -72,6 +72,8 @@ def test_the_scale_of_a_level_is_whole_where_the_sizes_allow_it():
     assert [cut_off.level_downsample(level) for level in range(3)] == [(1, 1), (4, 4), (16, 16)]
     rounded_up = info_of(((1001, 501), (501, 251)))
     assert rounded_up.level_downsample(1) == (2, 2)
+    coarse = info_of(((100_000, 70_000), (195, 136)))  # the sizes allow all from 511 to 515
+    assert coarse.level_downsample(1) == (512, 512)
     odd = info_of(((1000, 1000), (300, 300)))
     assert odd.level_downsample(1) == pytest.approx((10 / 3, 10 / 3))
 

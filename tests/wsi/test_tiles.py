@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from tests.hostile.makers import damage_tile, reduced, tissue_pixels, write_svs
+from tests.wsi.test_kernels import pillow
 from tests.wsi.test_resample import EXACT_TO, box_average
 from wsi import tiles as module
 from wsi.errors import MissingMppError, UsageError
 from wsi.readers import jpeg_tiff
 from wsi.slide import open_slide
-from wsi.tiles import TileReader, TileSpec, tile_grid, tile_polygons
+from wsi.tiles import TileGrid, TileReader, TileSpec, tile_grid, tile_polygons
 from wsi.tissue import TissueMask
 
 
@@ -101,10 +102,19 @@ def test_overlapping_tiles_lie_a_stride_apart_and_agree(tmp_path):
 
 
 @pytest.mark.parametrize("mpp", ["0.5", "0.2457", "0.13"])
-@pytest.mark.parametrize("reader", ["jpeg_tiff", "openslide", "tiffslide"])
-def test_a_strip_gives_the_same_bytes_as_each_tile_alone(tmp_path, reader, mpp, monkeypatch):
+@pytest.mark.parametrize(
+    ("reader", "kernel"),
+    [
+        ("jpeg_tiff", "area"),
+        ("openslide", "area"),
+        ("tiffslide", "area"),
+        ("jpeg_tiff", "lanczos"),
+        ("openslide", "bicubic"),
+    ],
+)
+def test_a_strip_gives_the_same_bytes_as_each_tile_alone(tmp_path, reader, mpp, kernel, monkeypatch):
     slide = open_slide(write_svs(tmp_path / "a.svs", tissue_pixels(903, 711), mpp=mpp, factors=(3,)), reader=reader)
-    spec = TileSpec(tile_px=48, mpp=0.5, stride_px=37)
+    spec = TileSpec(tile_px=48, mpp=0.5, stride_px=37, kernel=kernel)
     grid = tile_grid(slide.info, all_tissue(slide.info), spec)
     together = TileReader(slide, grid).read(np.arange(len(grid)))
     for row in range(0, len(grid), 7):
@@ -177,6 +187,54 @@ def test_threads_read_ahead_and_change_nothing(tmp_path, monkeypatch):
     early = reader.batches(rows, 20, threads=2)
     next(early)
     early.close()  # lets go of its threads
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("mpp", [1.0, 0.25, 0.2457, 0.17, (0.25, 0.2525)])
+def test_tiles_are_cut_out_of_the_whole_level_resampled(tmp_path, kernel, mpp):
+    pixels = np.random.default_rng(3).integers(0, 256, (150, 170, 3), dtype=np.uint8)
+    slide = array_slide(tmp_path / "a.npy", pixels, mpp)
+    grid, batch = tiles_of(slide, TileSpec(tile_px=20, mpp=0.51, stride_px=19, kernel=kernel))
+    assert len(batch.rows) == len(grid) > 3
+    for row, tile in zip(batch.rows, batch.pixels, strict=True):
+        expected = pillow(pixels, (*grid.coords[row].tolist(), *grid.side_px0), (20, 20), kernel)
+        assert np.abs(tile - expected).max() <= 0.6
+
+
+def test_other_kernels_weigh_the_stored_level_as_it_is(tmp_path):
+    slide = open_slide(write_svs(tmp_path / "a.svs", tissue_pixels(903, 711), mpp="0.25"), reader="jpeg_tiff")
+    level = slide.read_region((0, 0), 0, slide.info.size_px0)
+    grid, batch = tiles_of(slide, TileSpec(tile_px=64, mpp=0.5, stride_px=100, kernel="bicubic"))
+    for row, tile in zip(batch.rows, batch.pixels, strict=True):
+        expected = pillow(level, (*grid.coords[row].tolist(), *grid.side_px0), (64, 64), "bicubic")
+        assert np.abs(tile - expected).max() <= 0.6
+    slide.close()
+
+
+def test_strips_of_copies_and_of_places_between_pixels(tmp_path):
+    # at the level's own scale a tile that starts on a whole pixel is copied, one between pixels reaches for neighbours
+    path = write_svs(tmp_path / "a.svs", tissue_pixels(900, 712), mpp="0.125", compression="deflate")
+    slide = open_slide(path, reader="tiffslide")
+    level = slide.read_region((0, 0), 1, slide.info.level_sizes_px[1])
+    spec = TileSpec(tile_px=32, mpp=0.5, stride_px=32, kernel="lanczos")
+    coords = np.array([(x, 202) for x in (200, 202, 330, 332, 335)], np.int32)
+    grid = TileGrid(spec, coords, np.ones(len(coords), np.float32), (128.0, 128.0))
+    batch = TileReader(slide, grid).read(np.arange(len(grid)))
+    for (x, y), tile in zip(coords.tolist(), batch.pixels, strict=True):
+        assert np.abs(tile - pillow(level, (x / 4, y / 4, 32, 32), (32, 32), "lanczos")).max() <= 0.6
+    slide.close()
+
+
+def test_damage_beside_a_tile_costs_it_only_where_the_kernel_reaches_for_it(tmp_path):
+    path = write_svs(tmp_path / "broken.svs", tissue_pixels(1024, 768))
+    damage_tile(path, 0, column=2, row=1)  # x 512..768, y 256..512
+    slide = open_slide(path, reader="jpeg_tiff")
+    for mpp, kernel, worst in ((0.5, "lanczos", 512), (1.0, "area", 512), (1.0, "lanczos", 507)):
+        side = int(64 * mpp / 0.5)
+        coords = np.array([(x - side, 300) for x in (507, 508, 512, 513)], np.int32)
+        grid = TileGrid(TileSpec(64, mpp, 64, kernel=kernel), coords, np.ones(4, np.float32), (side, side))
+        batch = TileReader(slide, grid).read(np.arange(4))
+        assert [one.row for one in batch.bad] == np.flatnonzero(coords[:, 0] + side > worst).tolist()
     slide.close()
 
 
@@ -205,7 +263,15 @@ def test_tissue_decides_by_area(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"tile_px": 8}, {"mpp": 0.0}, {"mpp": float("nan")}, {"stride_px": 0}, {"min_tissue": 0.0}, {"min_tissue": 1.1}],
+    [
+        {"tile_px": 8},
+        {"mpp": 0.0},
+        {"mpp": float("nan")},
+        {"stride_px": 0},
+        {"min_tissue": 0.0},
+        {"min_tissue": 1.1},
+        {"kernel": "nearest"},
+    ],
 )
 def test_a_recipe_that_cannot_be_is_refused(settings):
     with pytest.raises(UsageError):

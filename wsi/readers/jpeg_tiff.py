@@ -16,8 +16,8 @@ import tifffile
 
 from wsi.byte_source import ByteSource, LocalBytes
 from wsi.errors import TileReadError, UnreachableSlideError, UnreadableSlideError
-from wsi.readers.tiff_levels import StoredLevel, describe, stored_levels
-from wsi.readers.tile_codecs import CodecError, decode_tile, reductions_of
+from wsi.readers.tiff_levels import StoredLevel, describe, read_layout, stored_levels
+from wsi.readers.tile_codecs import CodecError, decode_base64_jpeg, decode_tile, reductions_of
 from wsi.slide import SlideInfo
 from wsi.slide_url import SlideLocation, SlideUrl
 
@@ -29,7 +29,7 @@ KEPT_ROWS = 2
 
 
 class JpegTiffReader:
-    """Aperio SVS, generic tiled TIFF and OME-TIFF whose levels are plain grids of JPEG or JPEG 2000 tiles.
+    """TIFF slides whose levels are plain grids of JPEG or JPEG 2000 tiles: Aperio, Philips, Ventana, OME, generic.
 
     One handle serves many threads: bytes are read by position, and decoded tiles go through one bounded cache.
     """
@@ -47,8 +47,10 @@ class JpegTiffReader:
             raise UnreadableSlideError(f"not a TIFF ({type(error).__name__}: {error})") from error
         try:
             try:
-                self.levels = stored_levels(self._tiff)
-                self.info: SlideInfo = describe(self._tiff, self.levels)
+                layout = read_layout(self._tiff)
+                self.levels = stored_levels(layout, self._tiff.filehandle.size)
+                self.info: SlideInfo = describe(layout)
+                self._pictures = _Associated(layout.pictures)
                 self._reductions = tuple(reductions_of(level) for level in self.levels)
             finally:  # tifffile takes a lost server for a damaged file, or goes on without what it could not read
                 self._source.read_many([])
@@ -66,7 +68,7 @@ class JpegTiffReader:
     @property
     def associated_images(self) -> Mapping[str, np.ndarray]:
         """Thumbnail, label and macro, where the file has them."""
-        return _Associated(self._tiff)
+        return self._pictures
 
     def reductions(self, level: int) -> tuple[int, ...]:
         """Factors at which tiles of a level can be decoded, ascending from 1."""
@@ -193,7 +195,8 @@ class JpegTiffReader:
         """Decoded tiles of one row of the stored grid, or why not; those that are `passed` hold until the next one."""
         stored = self.levels[level]
         numbers = [row * stored.columns + column for column in columns]
-        kept: dict[int, np.ndarray] = {}
+        white = np.broadcast_to(np.uint8(255), (stored.tile_px[1] // reduce, stored.tile_px[0] // reduce, 3))
+        kept: dict[int, np.ndarray] = {number: white for number in numbers if stored.blank[number]}
         with self._lock:
             for number in numbers:
                 if (tile := self._cache.get((level, reduce, number))) is not None:
@@ -286,21 +289,19 @@ def _open(path: SlideLocation) -> tuple[tifffile.TiffFile, ByteSource]:
 class _Associated(Mapping[str, np.ndarray]):
     """Pictures beside the pyramid, decoded when they are looked up."""
 
-    def __init__(self, tiff: tifffile.TiffFile):
-        names = {"thumbnail", "label", "macro"}
-        self._series: dict[str, Any] = {one.name.lower(): one for one in tiff.series if one.name.lower() in names}
+    def __init__(self, pictures: Mapping[str, Any]):
+        self._pictures = pictures
 
     def __getitem__(self, name: str) -> np.ndarray:
+        one = self._pictures[name]
         try:
-            pixels = np.asarray(self._series[name].asarray())
-        except KeyError:
-            raise
+            pixels = decode_base64_jpeg(one) if isinstance(one, str) else np.asarray(one.asarray())
         except Exception as error:  # the codecs raise whatever they like
             raise TileReadError(f"associated image {name!r} cannot be decoded: {error}") from error
         return np.ascontiguousarray(pixels[..., :3] if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2))
 
-    def __iter__(self) -> Any:
-        return iter(self._series)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pictures)
 
     def __len__(self) -> int:
-        return len(self._series)
+        return len(self._pictures)

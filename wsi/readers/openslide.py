@@ -79,6 +79,8 @@ def mpp_property(vendor: str) -> str:
         "generic-tiff": "the TIFF resolution tags",
         "mirax": "Slidedat.ini",
         "dicom": "DICOM PixelSpacing",
+        "philips": "philips.DICOM_PIXEL_SPACING",
+        "ventana": "ventana.ScanRes",
     }
     return known.get(vendor, "the file's metadata" if vendor == "unknown" else f"{vendor} metadata")
 

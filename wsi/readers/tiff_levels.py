@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from wsi.errors import UnreadableSlideError
+from wsi.readers.tiff_vendors import Layout, number, philips_layout, ventana_layout
 from wsi.readers.tile_codecs import jpeg_prefix
 from wsi.slide import SlideInfo
 
@@ -43,6 +44,8 @@ class StoredLevel:
     codec : Codec
     prefix : bytes
         Goes in place of the start marker of each JPEG stream.
+    blank : ndarray (n,) bool
+        Which tiles were never scanned and are white. Any other without bytes is missing.
     """
 
     size_px: tuple[int, int]
@@ -52,6 +55,7 @@ class StoredLevel:
     counts: np.ndarray
     codec: Codec
     prefix: bytes
+    blank: np.ndarray
 
     def place(self, number: int) -> tuple[int, int]:
         """Offset and length in the file of a stored tile."""
@@ -63,7 +67,53 @@ class StoredLevel:
         return f"stored tile (column {column}, row {row})"
 
 
-def stored_levels(tiff: tifffile.TiffFile) -> tuple[StoredLevel, ...]:
+def read_layout(tiff: tifffile.TiffFile) -> Layout:
+    """Which pages are the pyramid, and what the file says of itself.
+
+    Raises
+    ------
+    UnreadableSlideError
+        If it is of a layout that this reader does not know.
+    """
+    if tiff.is_ndpi or tiff.is_scn or tiff.is_qpi:
+        raise UnreadableSlideError(f"{'/'.join(sorted(tiff.flags))}: a layout that this reader leaves to others")
+    return philips_layout(tiff) or ventana_layout(tiff) or _plain_layout(tiff)
+
+
+def _plain_layout(tiff: tifffile.TiffFile) -> Layout:
+    """Aperio SVS, OME-TIFF and generic TIFF."""
+    series = tiff.series[0]
+    if tiff.is_ome and (len(tiff.series) > 1 or series.axes not in ("YXS", "YX")):
+        raise UnreadableSlideError(f"OME-TIFF with {len(tiff.series)} images of axes {series.axes}")
+    # of Aperio's pages the tiled ones are the levels: tifffile takes the second page for the thumbnail in any case
+    every: list[Any] = list(tiff.pages)
+    tiled = (page for page in every if page.is_tiled)
+    pages: list[Any] = list(tiled) if tiff.is_svs else [one.pages[0] for one in series.levels]
+    description = str(every[0].description or "")
+    power: float | None = None
+    if description.startswith("Aperio"):
+        fields = dict(_aperio_fields(description))
+        vendor, source = "aperio", "aperio.MPP"
+        pitch, power = number(fields.get("MPP")), number(fields.get("AppMag"))
+        mpp = (pitch, pitch) if pitch is not None else None
+    elif tiff.is_ome:
+        vendor, source, mpp = "ome-tiff", "OME PhysicalSize", _ome_mpp(tiff.ome_metadata or "")
+    else:
+        vendor, source, mpp = "generic-tiff", "the TIFF resolution tags", _resolution_mpp(every[0])
+    names = {"thumbnail", "label", "macro"}
+    return Layout(
+        vendor=vendor,
+        pages=tuple(pages),
+        sizes_px=tuple((int(page.imagewidth), int(page.imagelength)) for page in pages),
+        mpp=mpp,
+        mpp_source=source,
+        objective_power=power,
+        sparse=False,
+        pictures={one.name.lower(): one.keyframe for one in tiff.series if one.name.lower() in names},
+    )
+
+
+def stored_levels(layout: Layout, file_bytes: int) -> tuple[StoredLevel, ...]:
     """The pyramid, largest level first.
 
     Raises
@@ -71,38 +121,46 @@ def stored_levels(tiff: tifffile.TiffFile) -> tuple[StoredLevel, ...]:
     UnreadableSlideError
         If it is not a plain pyramid of JPEG or JPEG 2000 tiles in RGB or YCbCr.
     """
-    if tiff.is_ndpi or tiff.is_bif or tiff.is_philips or tiff.is_scn or tiff.is_qpi:
-        raise UnreadableSlideError(f"{'/'.join(sorted(tiff.flags))}: a layout that this reader leaves to others")
-    series = tiff.series[0]
-    if tiff.is_ome and (len(tiff.series) > 1 or series.axes not in ("YXS", "YX")):
-        raise UnreadableSlideError(f"OME-TIFF with {len(tiff.series)} images of axes {series.axes}")
-    # of Aperio's pages the tiled ones are the levels: tifffile takes the second page for the thumbnail in any case
-    every: list[Any] = list(tiff.pages)
-    pages = [page for page in every if page.is_tiled] if tiff.is_svs else [one.pages[0] for one in series.levels]
-    levels = tuple(_level(page, tiff.filehandle.size) for page in pages)
+    pages = zip(layout.pages, layout.sizes_px, strict=True)
+    levels = tuple(_level(page, size_px, layout.sparse, file_bytes) for page, size_px in pages)
     widths = [level.size_px[0] for level in levels]
     if widths != sorted(widths, reverse=True) or len(set(widths)) != len(widths):
         raise UnreadableSlideError(f"levels of widths {widths} are no pyramid")
     return levels
 
 
-def _level(page: Any, file_bytes: int) -> StoredLevel:
+def _level(page: Any, size_px: tuple[int, int], sparse: bool, file_bytes: int) -> StoredLevel:
     if not page.is_tiled or page.samplesperpixel != 3 or page.bitspersample != 8 or page.planarconfig != 1:
         raise UnreadableSlideError("a level is not stored as tiles of 8-bit RGB")
     codec = _codec(int(page.compression), int(page.photometric))
     tile_px = int(page.tilewidth), int(page.tilelength)
-    size_px = int(page.imagewidth), int(page.imagelength)
     if not all(16 <= side <= MAX_TILE_PX for side in tile_px):
         raise UnreadableSlideError(f"stored tiles of {tile_px[0]} x {tile_px[1]} px")
-    columns, rows = (-(-whole // side) for whole, side in zip(size_px, tile_px, strict=True))
+    claimed_px = int(page.imagewidth), int(page.imagelength)
+    columns, rows = (-(-whole // side) for whole, side in zip(claimed_px, tile_px, strict=True))
     offsets = np.asarray(page.dataoffsets, dtype=np.int64)
     counts = np.asarray(page.databytecounts, dtype=np.int64)
     if len(offsets) != columns * rows or len(counts) != columns * rows:
         raise UnreadableSlideError(f"{len(offsets)} stored tiles, expected {columns} x {rows}")
+    if size_px != claimed_px:
+        across, down = (-(-whole // side) for whole, side in zip(size_px, tile_px, strict=True))
+        if across > columns + 1 or down > rows + 1:  # padding of less than one tile of level 0 cannot explain it
+            raise UnreadableSlideError(f"a level of {across} x {down} tiles of which {columns} x {rows} are stored")
+        offsets, counts = (_regrid(part, (rows, columns), (down, across)) for part in (offsets, counts))
+        columns = across
+    blank = (offsets == 0) & (counts == 0) & sparse
     there = (offsets > 0) & (counts > 0) & (offsets + counts <= file_bytes)
     rgb = int(page.photometric) == PHOTOMETRIC_RGB
     prefix = jpeg_prefix(page.jpegtables, rgb) if codec == "jpeg" else b""
-    return StoredLevel(size_px, tile_px, columns, offsets, np.where(there, counts, 0), codec, prefix)
+    return StoredLevel(size_px, tile_px, columns, offsets, np.where(there, counts, 0), codec, prefix, blank)
+
+
+def _regrid(values: np.ndarray, stored: tuple[int, int], needed: tuple[int, int]) -> np.ndarray:
+    """Cut a grid of (rows, columns) off at its far edges, or fill it up with 0, into the one that a level needs."""
+    grid = np.zeros(needed, values.dtype)
+    rows, columns = min(stored[0], needed[0]), min(stored[1], needed[1])
+    grid[:rows, :columns] = values.reshape(stored)[:rows, :columns]
+    return grid.ravel()
 
 
 def _codec(compression: int, photometric: int) -> Codec:
@@ -113,29 +171,19 @@ def _codec(compression: int, photometric: int) -> Codec:
     raise UnreadableSlideError(f"compression {compression} with photometric {photometric}")
 
 
-def describe(tiff: tifffile.TiffFile, levels: tuple[StoredLevel, ...]) -> SlideInfo:
+def describe(layout: Layout) -> SlideInfo:
     """What the file says of itself."""
-    description = str(tiff.pages[0].description or "")  # type: ignore[union-attr]
-    power: float | None = None
-    if description.startswith("Aperio"):
-        fields = dict(_aperio_fields(description))
-        vendor, source = "aperio", "aperio.MPP"
-        pitch, power = _number(fields.get("MPP")), _number(fields.get("AppMag"))
-        mpp = (pitch, pitch) if pitch is not None else None
-    elif tiff.is_ome:
-        vendor, source, mpp = "ome-tiff", "OME PhysicalSize", _ome_mpp(tiff.ome_metadata or "")
-    else:
-        vendor, source, mpp = "generic-tiff", "the TIFF resolution tags", _resolution_mpp(tiff.pages[0])
-    width, height = levels[0].size_px
+    sizes_px = layout.sizes_px
+    width, height = sizes_px[0]
     return SlideInfo(
         slide_id="",
         reader="jpeg_tiff",
-        vendor=vendor,
-        level_sizes_px=tuple(level.size_px for level in levels),
-        downsamples=tuple((width / level.size_px[0] + height / level.size_px[1]) / 2 for level in levels),
-        mpp=mpp,
-        mpp_source=source if mpp else "none",
-        objective_power=power,
+        vendor=layout.vendor,
+        level_sizes_px=sizes_px,
+        downsamples=tuple((width / w + height / h) / 2 for w, h in sizes_px),
+        mpp=layout.mpp,
+        mpp_source=layout.mpp_source if layout.mpp else "none",
+        objective_power=layout.objective_power,
         bounds_px0=(0, 0, width, height),
         content_hash="",
     )
@@ -158,7 +206,7 @@ def _ome_mpp(xml: str) -> tuple[float, float] | None:
         return None
     found = []
     for axis in "XY":
-        size, unit = _number(pixels.get(f"PhysicalSize{axis}")), pixels.get(f"PhysicalSize{axis}Unit", "µm")
+        size, unit = number(pixels.get(f"PhysicalSize{axis}")), pixels.get(f"PhysicalSize{axis}Unit", "µm")
         if size is None or unit not in UM_PER_UNIT:
             return None
         found.append(size * UM_PER_UNIT[unit])
@@ -174,10 +222,3 @@ def _resolution_mpp(page: Any) -> tuple[float, float] | None:
             return None
         found.append(unit * ratio[1] / ratio[0])
     return found[0], found[1]
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(str(text))
-    except ValueError:
-        return None

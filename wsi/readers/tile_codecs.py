@@ -4,6 +4,7 @@ JPEG 2000 could leave resolution levels out as well, but its low band is no area
 sharper (26 to 35 dB against the area mean on real slides, where the scaled DCT reaches over 50), so it is not used.
 """
 
+import base64
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 JPEG_REDUCTIONS = (1, 2, 4, 8)
 """What libjpeg-turbo computes with fast transforms; other eighths exist and are slower."""
+
+MAX_PICTURE_PX = 1 << 26
+"""Largest label or macro that is decoded; the largest known are a tenth of that."""
 
 ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 """APP14 marker that says: the components are R, G, B. TIFF says it in a tag that the decoder does not see."""
@@ -122,6 +126,15 @@ def reductions_of(level: "StoredLevel") -> tuple[int, ...]:
     """By how much the tiles of a level can be reduced while they are decoded, ascending from 1."""
     possible = JPEG_REDUCTIONS if level.codec == "jpeg" else (1,)
     return tuple(factor for factor in possible if all(side % factor == 0 for side in level.tile_px))
+
+
+def decode_base64_jpeg(text: str) -> np.ndarray:
+    """A picture (H, W, 3) uint8 that a file keeps as text; raises `CodecError` before it decodes what is no picture."""
+    data = base64.b64decode(text)
+    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    if height * width > MAX_PICTURE_PX:
+        raise CodecError(f"claims {width} x {height} px")
+    return simplejpeg.decode_jpeg(data, "RGB")
 
 
 def jpeg_prefix(tables: bytes | None, rgb: bool) -> bytes:

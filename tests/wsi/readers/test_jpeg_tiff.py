@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.hostile.makers import reduced
+from tests.wsi.readers.makers import write_page
 from wsi.errors import TileReadError, UnreadableSlideError
 from wsi.readers.jpeg_tiff import JpegTiffReader
 from wsi.readers.openslide import OpenSlideReader
@@ -81,6 +83,37 @@ def test_pixels_are_those_of_openslide(
     for level, size_px in enumerate(ours.info.level_sizes_px):
         found = ours.read_region((0, 0), level, size_px).astype(int)
         assert np.abs(found - theirs.read_region((0, 0), level, size_px)).max() <= 2
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("abbreviated", [False, True])
+@pytest.mark.parametrize(
+    ("colour", "subsampling"), [("ycbcr", "444"), ("ycbcr", "422"), ("ycbcr", "420"), ("rgb", "444")]
+)
+def test_generic_tiffs_are_those_of_openslide(
+    tmp_path: Path, colour: str, subsampling: str, abbreviated: bool, big: bool, fast: Fast, slow: Slow
+) -> None:
+    path, pyramid = tmp_path / "slide.tif", (SMOOTH, reduced(SMOOTH, 2))
+    with tifffile.TiffWriter(path, bigtiff=big) as tiff:
+        for level, pixels in enumerate(pyramid):
+            write_page(
+                tiff,
+                pixels,
+                (144, 112),
+                colour=colour,
+                subsampling=subsampling,
+                abbreviated=abbreviated,
+                subfiletype=level,
+                resolution=(4e4, 4e4),
+            )
+    ours, theirs = fast(path), slow(path)
+    assert ours.info.vendor == theirs.info.vendor == "generic-tiff"
+    assert ours.info.mpp == theirs.info.mpp == (0.25, 0.25)
+    assert ours.info.level_sizes_px == theirs.info.level_sizes_px == ((800, 640), (400, 320))
+    for level, size_px in enumerate(ours.info.level_sizes_px):
+        found = ours.read_region((0, 0), level, size_px).astype(int)
+        assert np.abs(found - theirs.read_region((0, 0), level, size_px)).max() <= 2
+        assert np.abs(found - pyramid[level]).mean() < 8  # a wrong colour space is off by tens
 
 
 def test_components_stored_as_rgb_are_not_converted(tmp_path: Path, fast: Fast, slow: Slow) -> None:

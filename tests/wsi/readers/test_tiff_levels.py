@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from wsi.errors import UnreadableSlideError
-from wsi.readers.tiff_levels import describe, stored_levels
+from wsi.readers.tiff_levels import describe, read_layout, stored_levels
 
 PIXELS = np.full((300, 520, 3), 200, np.uint8)
 
@@ -22,7 +22,7 @@ def write(path: Path, **options: object) -> Path:
 def test_scale_of_a_generic_tiff(tmp_path: Path, unit: str, per_unit: float, mpp: float) -> None:
     path = write(tmp_path / "slide.tif", resolution=(per_unit, per_unit), resolutionunit=unit)
     with tifffile.TiffFile(path) as tiff:
-        info = describe(tiff, stored_levels(tiff))
+        info = describe(read_layout(tiff))
     assert info.mpp == pytest.approx((mpp, mpp))
     assert info.vendor == "generic-tiff"
 
@@ -30,7 +30,7 @@ def test_scale_of_a_generic_tiff(tmp_path: Path, unit: str, per_unit: float, mpp
 def test_a_resolution_without_a_unit_is_no_scale(tmp_path: Path) -> None:
     path = write(tmp_path / "slide.tif", resolution=(40_000, 40_000), resolutionunit="NONE")
     with tifffile.TiffFile(path) as tiff:
-        info = describe(tiff, stored_levels(tiff))
+        info = describe(read_layout(tiff))
     assert (info.mpp, info.mpp_source) == (None, "none")
 
 
@@ -40,14 +40,14 @@ def test_scale_of_an_ome_tiff(tmp_path: Path, size: float, unit: str, mpp: float
     metadata |= {f"PhysicalSize{axis}Unit": unit for axis in "XY"}
     path = write(tmp_path / "slide.ome.tif", metadata=metadata, ome=True)
     with tifffile.TiffFile(path) as tiff:
-        info = describe(tiff, stored_levels(tiff))
+        info = describe(read_layout(tiff))
     assert info.mpp == pytest.approx((mpp, mpp))
     assert info.vendor == "ome-tiff"
 
 
 def test_tiles_are_counted(tmp_path: Path) -> None:
     with tifffile.TiffFile(write(tmp_path / "slide.tif")) as tiff:
-        (level,) = stored_levels(tiff)
+        (level,) = stored_levels(read_layout(tiff), tiff.filehandle.size)
     assert (level.columns, len(level.offsets), level.name(6)) == (5, 15, "stored tile (column 1, row 1)")
 
 
@@ -56,4 +56,4 @@ def test_too_few_tiles_are_declined(tmp_path: Path) -> None:
     with tifffile.TiffFile(path) as tiff:
         tiff.pages[0].dataoffsets = tiff.pages[0].dataoffsets[:-1]
         with pytest.raises(UnreadableSlideError, match=r"14 stored tiles, expected 5 x 3"):
-            stored_levels(tiff)
+            stored_levels(read_layout(tiff), tiff.filehandle.size)

@@ -1,18 +1,30 @@
 """Stored tiles to pixels."""
 
+import base64
+
 import imagecodecs
 import numpy as np
 import pytest
 import simplejpeg
 
 from wsi.readers.tiff_levels import StoredLevel
-from wsi.readers.tile_codecs import CodecError, decode_tile, jp2k_header, jpeg_prefix, reductions_of, ycbcr_to_rgb
+from wsi.readers.tile_codecs import (
+    CodecError,
+    decode_base64_jpeg,
+    decode_tile,
+    jp2k_header,
+    jpeg_prefix,
+    reductions_of,
+    ycbcr_to_rgb,
+)
 
 TILE = np.kron(np.random.default_rng(1).integers(40, 220, (8, 8, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
 
 
 def level(codec: str, prefix: bytes = b"", tile_px: tuple[int, int] = (64, 64)) -> StoredLevel:
-    return StoredLevel((64, 64), tile_px, 1, np.zeros(1, np.int64), np.ones(1, np.int64), codec, prefix)  # type: ignore[arg-type]
+    return StoredLevel(
+        (64, 64), tile_px, 1, np.zeros(1, np.int64), np.ones(1, np.int64), codec, prefix, np.zeros(1, bool)
+    )  # type: ignore[arg-type]
 
 
 def test_jpeg_tables_in_a_separate_stream() -> None:
@@ -55,6 +67,15 @@ def test_jpeg_2000_in_ycbcr_without_subsampling() -> None:
 def test_a_damaged_codestream(data: bytes) -> None:
     with pytest.raises(CodecError):
         decode_tile(level("jp2k-rgb"), data, 1)
+
+
+def test_a_picture_kept_as_text_is_not_decoded_at_any_size() -> None:
+    data = imagecodecs.jpeg8_encode(TILE, level=90)
+    assert (decode_base64_jpeg(base64.b64encode(data).decode()) == simplejpeg.decode_jpeg(data)).all()
+    frame = data.index(b"\xff\xc0")
+    huge = data[: frame + 5] + b"\xff\x00\xff\x00" + data[frame + 9 :]
+    with pytest.raises(CodecError, match="claims 65280 x 65280 px"):
+        decode_base64_jpeg(base64.b64encode(huge).decode())
 
 
 def test_reductions_need_sides_that_divide() -> None:
