@@ -187,6 +187,7 @@ def test_threads_read_ahead_and_change_nothing(tmp_path, monkeypatch):
     early = reader.batches(rows, 20, threads=2)
     next(early)
     early.close()  # lets go of its threads
+    slide.close()
 
 
 @pytest.mark.parametrize("kernel", ["bilinear", "bicubic", "lanczos"])
