@@ -18,6 +18,8 @@ FORBIDDEN = {
     ),
     "mil": ("workflows", "distributed", "dask.distributed", "openslide", "tiffslide", "wsi.readers"),
 }  # fmt: skip
+FETCHES = "wsi/ranged_http.py"
+"""The one module that knows an HTTP client. It is imported for a URL that a user named, and then only."""
 VERBS = {module for module, _ in COMMANDS.values()}
 PLAYS_ALL = "workflows.demo"
 
@@ -60,6 +62,16 @@ def test_packages_point_one_way(package: str) -> None:
         if any(within(name, one) for one in FORBIDDEN[package])
     ]
     assert not wrong
+
+
+def test_one_module_knows_an_http_client() -> None:
+    knows = [
+        path.relative_to(REPOSITORY).as_posix()
+        for package in ("wsi", "mil", "workflows")
+        for path in modules(package)
+        if any(within(name, "aiohttp") for name in imported(path.read_text(encoding="utf-8")))
+    ]
+    assert knows == [FETCHES]
 
 
 def test_mil_opens_no_slide() -> None:
@@ -114,7 +126,7 @@ except SystemExit as stopped:
     found["code"] = stopped.code
 found["after_help"] = sorted(sys.modules)
 import wsi, mil, workflows, mil.metrics, mil.calibration
-import wsi.slide, wsi.tissue, wsi.store
+import wsi.slide, wsi.tissue, wsi.store, wsi.readers.jpeg_tiff
 found["after_import"] = sorted(sys.modules)
 found["handlers"] = [
     name for name in ("", "wsi", "mil", "workflows") if logging.getLogger(name).handlers
@@ -132,5 +144,5 @@ def test_what_an_import_brings_with_it() -> None:
     assert "extract" in done.stdout
     assert not {"numpy", "torch", "zarr", "dask"} & set(found["after_help"])
     assert "numpy" in found["after_import"]
-    assert "torch" not in found["after_import"]
+    assert not {"torch", "aiohttp", "s3fs", "wsi.remote_bytes"} & set(found["after_import"])
     assert not found["handlers"]

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def command(
-    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide file, or the folder of a DICOM slide.")],
+    slide: Annotated[
+        str, typer.Argument(metavar="SLIDE", help="A slide file or its URL, or the folder of a DICOM slide.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.", metavar="")] = False,
     slide_mpp: SlideMpp = None,
     reader: ReaderName = None,
@@ -28,14 +29,15 @@ def command(
     """
     from wsi.errors import UnreadableSlideError
     from wsi.slide import open_slide, path_slide_id
+    from wsi.slide_url import slide_location
     from wsi.units import parse_mpp
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it finds odd is not for the terminal
-    fallback_mpp = None if slide_mpp is None else parse_mpp(slide_mpp)
+    path, fallback_mpp = slide_location(slide), None if slide_mpp is None else parse_mpp(slide_mpp)
     try:
-        opened = open_slide(slide, reader=reader, fallback_mpp=fallback_mpp)
+        opened = open_slide(path, reader=reader, fallback_mpp=fallback_mpp)
     except UnreadableSlideError as error:
-        facts: dict[str, Any] = {"slide_id": path_slide_id(slide)} | _refused(error)
+        facts: dict[str, Any] = {"slide_id": path_slide_id(path)} | _refused(error)
     else:
         try:
             facts = describe(opened)

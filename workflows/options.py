@@ -12,8 +12,8 @@ Slides = Annotated[
     list[str],
     typer.Argument(
         metavar="SLIDES...",
-        help="Slide files, folders (a DICOM folder is one slide), globs, or a CSV with the columns slide_id, path "
-        "and optional patient_id, site, mpp.",
+        help="Slide files, URLs, folders (a DICOM folder is one slide), globs, or a CSV with the columns slide_id, "
+        "path and optional patient_id, site, mpp.",
         show_default=False,
     ),
 ]

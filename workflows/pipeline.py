@@ -14,7 +14,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,8 @@ from wsi.files import write_json
 from wsi.glass import check_brightfield
 from wsi.overview import OVERVIEW_MPP, check_readable, read_overview
 from wsi.qc import find_tissue_with_qc
-from wsi.slide import Slide, hash_files, slide_files
+from wsi.slide import Slide, hash_slide, slide_files
+from wsi.slide_url import SlideUrl
 from wsi.store import CHUNK_TILES, FeatureStore, store_path, verify_folder
 from wsi.store_writer import (
     FeatureWriter,
@@ -582,14 +583,21 @@ def close_slides() -> None:
 NOTE = ".source.json"
 
 
-def source_stamp(source: SlideSource) -> list[list[int]]:
+Stamp = list[list[int]] | list[list[int | str]]
+
+
+def source_stamp(source: SlideSource) -> Stamp:
     """Sizes and modification times of the slide's files, sorted; they say whether it must be hashed again.
+
+    Of a remote slide its size and what the server says of its version; empty if it says nothing.
 
     Raises
     ------
     UnreadableSlideError
         If there is no such file, or the way to it is barred.
     """
+    if isinstance(source.path, SlideUrl):
+        return _remote_stamp(source.path)
     try:
         return sorted([part.stat().st_size, part.stat().st_mtime_ns] for part in slide_files(source.path))
     except FileNotFoundError as error:
@@ -598,19 +606,26 @@ def source_stamp(source: SlideSource) -> list[list[int]]:
         raise UnreadableSlideError(f"{source.path.name}: cannot be reached ({error.strerror})") from error
 
 
-def source_hash(source: SlideSource, store: FeatureStore | None, stamp: list[list[int]]) -> str:
+def _remote_stamp(url: SlideUrl) -> list[list[int | str]]:
+    from wsi.remote_bytes import RemoteBytes
+
+    with closing(RemoteBytes(url)) as remote:
+        return [[remote.size, remote.version]] if remote.version else []
+
+
+def source_hash(source: SlideSource, store: FeatureStore | None, stamp: Stamp) -> str:
     """The slide's content hash: the store's, where it was noted with the same stamp, else of the files."""
     try:
-        if store is not None:
+        if store is not None and stamp:
             note = json.loads((store.path / NOTE).read_bytes())
             if note == {"stamp": stamp, "content_hash": store.slide.content_hash}:
                 return store.slide.content_hash
     except (OSError, ValueError):
         pass
-    return hash_files(slide_files(source.path))
+    return hash_slide(source.path)
 
 
-def remember_hash(store: Path, content_hash: str, stamp: list[list[int]]) -> None:
+def remember_hash(store: Path, content_hash: str, stamp: Stamp) -> None:
     """Note the hash with the stamp that the files had before it, so that a second start need not read them again."""
     write_json(store / NOTE, {"stamp": stamp, "content_hash": content_hash})
 

@@ -1,4 +1,4 @@
-"""Which slides a command is about: files, DICOM folders, folders of slides, globs, or a CSV."""
+"""Which slides a command is about: files, URLs, DICOM folders, folders of slides, globs, or a CSV."""
 
 import csv
 import glob
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wsi.errors import UsageError
 from wsi.slide import Slide, open_slide, path_slide_id
+from wsi.slide_url import SlideLocation, SlideUrl, slide_location
 from wsi.store import store_path
 from wsi.units import parse_mpp
 
@@ -26,7 +27,7 @@ class SlideSource:
     Attributes
     ----------
     slide_id : str
-    path : Path
+    path : Path or SlideUrl
     patient_id : str
         The slide's own id where the user gave none.
     site : str
@@ -38,7 +39,7 @@ class SlideSource:
     """
 
     slide_id: str
-    path: Path
+    path: SlideLocation
     patient_id: str
     site: str = ""
     mpp: tuple[float, float] | None = None
@@ -62,7 +63,7 @@ def find_slides(arguments: Sequence[str | Path], fallback_mpp: tuple[float, floa
     Parameters
     ----------
     arguments : sequence of str or path
-        Files, folders, globs, or CSV files with slide_id, path and optional patient_id, site, mpp.
+        Files, URLs, folders, globs, or CSV files with slide_id, path and optional patient_id, site, mpp.
     fallback_mpp : (x, y), optional
         Pixel size for slides that state none, or one that cannot be, um/px.
 
@@ -74,7 +75,7 @@ def find_slides(arguments: Sequence[str | Path], fallback_mpp: tuple[float, floa
     found: dict[str, SlideSource] = {}
     for argument in arguments:
         for source in _resolve(str(argument), fallback_mpp):
-            place = os.path.realpath(source.path)
+            place = source.path.url if isinstance(source.path, SlideUrl) else os.path.realpath(source.path)
             found[place] = _of_two(found[place], source) if place in found else source
     by_id: dict[str, SlideSource] = {}
     for source in found.values():
@@ -110,8 +111,12 @@ def _of_two(one: SlideSource, other: SlideSource) -> SlideSource:
 
 
 def _resolve(argument: str, mpp: tuple[float, float] | None) -> Iterator[SlideSource]:
-    path = Path(argument)
-    if path.suffix.lower() == ".csv":
+    path = slide_location(argument)
+    if isinstance(path, SlideUrl):
+        if path.suffix.lower() == ".csv":
+            raise UsageError(f"{path}: a list of slides is read from a local file; fetch it first")
+        yield _source(path, mpp)
+    elif path.suffix.lower() == ".csv":
         yield from (replace(source, fallback_mpp=mpp) for source in read_slide_list(path))
     elif _is_side_folder(path):
         return
@@ -135,7 +140,7 @@ def _resolve(argument: str, mpp: tuple[float, float] | None) -> Iterator[SlideSo
                 yield from _resolve(str(match), mpp)
 
 
-def _source(path: Path, mpp: tuple[float, float] | None) -> SlideSource:
+def _source(path: SlideLocation, mpp: tuple[float, float] | None) -> SlideSource:
     slide_id = path_slide_id(path)
     return SlideSource(slide_id, path, patient_id=slide_id, fallback_mpp=mpp)
 
@@ -166,7 +171,7 @@ def _is_side_folder(folder: Path) -> bool:
 
 
 def read_slide_list(path: Path) -> list[SlideSource]:
-    """Read a CSV of slides; relative paths are relative to the CSV.
+    """Read a CSV of slides; relative paths are relative to the CSV, and a path may be a URL.
 
     Raises
     ------
@@ -194,8 +199,10 @@ def read_slide_list(path: Path) -> list[SlideSource]:
         try:
             store_path(".", text["slide_id"])
             mpp = parse_mpp(text["mpp"]) if text["mpp"] else None
+            place = slide_location(text["path"])
         except UsageError as error:
             raise UsageError(f"{path}, line {number}: {error}") from error
         patient_id = text["patient_id"] or text["slide_id"]
-        sources.append(SlideSource(text["slide_id"], path.parent / text["path"], patient_id, text["site"], mpp))
+        place = path.parent / place if isinstance(place, Path) else place
+        sources.append(SlideSource(text["slide_id"], place, patient_id, text["site"], mpp))
     return sources

@@ -35,6 +35,16 @@ class UnreadableSlideError(WsiError, OSError):
     remedy = "check the file against its source and copy it again"
 
 
+class UnreachableSlideError(UnreadableSlideError):
+    """A server does not give a slide's bytes: it is away, denies them, or holds another file by now.
+
+    Says nothing of the slide, so no tile is recorded as bad for it.
+    """
+
+    code = "unreachable"
+    remedy = "check network, server and credentials, then run the same command again: it goes on where it stopped"
+
+
 class MissingMppError(WsiError, ValueError):
     """The slide does not say how large a pixel is."""
 

@@ -1,7 +1,8 @@
 """What a slide is, and how one is opened: `SlideInfo`, the `Slide` protocol and `open_slide`."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -9,8 +10,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from wsi.errors import MissingMppError, TileReadError, UnreadableSlideError, UsageError, WsiError
+from wsi.errors import (
+    MissingMppError,
+    TileReadError,
+    UnreachableSlideError,
+    UnreadableSlideError,
+    UsageError,
+    WsiError,
+)
 from wsi.registry import Registry
+from wsi.slide_url import SlideLocation, SlideUrl, slide_location
 from wsi.units import check_mpp
 
 READERS = Registry(
@@ -54,7 +63,8 @@ class SlideInfo:
     bounds_px0 : (x, y, w, h)
         The scanned part of level 0; the whole of it where the format knows no bounds.
     content_hash : str
-        SHA-256 over the bytes of the slide's files; names and order of files do not enter.
+        SHA-256 over the bytes of the slide's files; names and order of files do not enter. Of a remote slide a digest
+        of samples, marked as such (`wsi.sampled_hash`).
     """
 
     slide_id: str
@@ -194,8 +204,22 @@ class CompressedSlide(Protocol):
         ...
 
 
+@runtime_checkable
+class FarSlide(Protocol):
+    """A slide that may lie on a server, and fetches beforehand what it is told that will be read."""
+
+    @property
+    def far(self) -> bool:
+        """Whether it does; if not, nothing need be said."""
+        ...
+
+    def expect(self, level: int, reduce: int, windows: Iterable[tuple[int, int, int, int]]) -> None:
+        """Windows (x, y, w, h) that will be read soon, in pixels of the level divided by `reduce`."""
+        ...
+
+
 def open_slide(
-    path: str | Path,
+    path: str | SlideLocation,
     *,
     reader: str | None = None,
     mpp: tuple[float, float] | None = None,
@@ -207,8 +231,8 @@ def open_slide(
 
     Parameters
     ----------
-    path : path
-        A slide file, or the folder of one DICOM slide.
+    path : path or URL
+        A slide file, or the folder of one DICOM slide. A URL is read in parts, by the readers that can.
     reader : str, optional
         Only this reader is tried.
     mpp : (x, y), optional
@@ -224,20 +248,24 @@ def open_slide(
     ------
     UnreadableSlideError
         If no reader opens it. The message has every attempt.
+    UnreachableSlideError
+        If it is a URL and the server gives no answer, or denies it.
     ImplausibleMppError
         If the `mpp` given by the user cannot be.
     """
-    path = Path(path)
-    if not path.exists():
-        raise UnreadableSlideError(f"{path.name}: no such file; check the path or the mount")
+    path = slide_location(path)
+    check_there(path)
     for given in (mpp, fallback_mpp):
         if given is not None:
             check_mpp(given, "the user", advice=False)
     attempts = []
     for name in [reader] if reader else READERS:
+        if isinstance(path, SlideUrl) and not getattr(READERS[name], "reads_remote", False):
+            attempts.append(f"{name}: cannot read remote slides")
+            continue
         try:
             slide = READERS[name](path)
-        except UsageError:
+        except (UsageError, UnreachableSlideError):
             raise
         except (WsiError, ImportError) as error:
             attempts.append(f"{name}: {error}")
@@ -256,7 +284,7 @@ def open_slide(
             said = "x".join(f"{part:.6g}" for part in dict.fromkeys(slide.info.mpp or ())) or "nothing"
             changes |= {"mpp": given, "mpp_source": f"user (the file says {said})"}
         try:
-            changes["content_hash"] = content_hash or hash_files(slide_files(path))
+            changes["content_hash"] = content_hash or hash_slide(path)
         except WsiError:
             slide.close()
             raise
@@ -280,16 +308,32 @@ def believable(info: SlideInfo) -> bool:
     return True
 
 
-def path_slide_id(path: Path) -> str:
+def check_there(path: SlideLocation) -> None:
+    """Ask whether a slide is where it is said to be, before any reader tries it.
+
+    Raises
+    ------
+    UnreadableSlideError, UnreachableSlideError, MissingPackageError
+        If it is not, or cannot be reached.
+    """
+    if isinstance(path, SlideUrl):
+        from wsi.remote_bytes import RemoteBytes
+
+        RemoteBytes(path).close()
+    elif not path.exists():
+        raise UnreadableSlideError(f"{path.name}: no such file; check the path or the mount")
+
+
+def path_slide_id(path: SlideLocation) -> str:
     """The slide's name: the folder's for a DICOM folder, else the file's without its (double) suffix."""
-    if path.is_dir():
+    if isinstance(path, Path) and path.is_dir():
         return path.name
     stem = path.stem
     return stem[: -len(".ome")] if stem.endswith(".ome") else stem
 
 
 def slide_files(path: Path) -> list[Path]:
-    """All files of one slide: the file itself, with a MIRAX side folder, or the instances of a DICOM folder."""
+    """All files of one local slide: the file itself, with a MIRAX side folder, or the instances of a DICOM folder."""
     if path.is_dir():
         files = sorted(part for part in path.iterdir() if part.is_file() and not part.name.startswith("."))
         return [part for part in files if part.suffix.lower() == ".dcm"] or files
@@ -297,6 +341,17 @@ def slide_files(path: Path) -> list[Path]:
     if path.suffix.lower() == ".mrxs" and side.is_dir():
         return [path, *sorted(part for part in side.rglob("*") if part.is_file())]
     return [path]
+
+
+def hash_slide(path: SlideLocation) -> str:
+    """The content hash of a slide: of all bytes of its files, or of samples where it is remote."""
+    if isinstance(path, Path):
+        return hash_files(slide_files(path))
+    from wsi.remote_bytes import RemoteBytes
+    from wsi.sampled_hash import remote_hash
+
+    with closing(RemoteBytes(path)) as source:
+        return remote_hash(source)
 
 
 def hash_files(files: list[Path]) -> str:
@@ -340,6 +395,7 @@ def thumbnail(slide: Slide, side_px: int = 1024) -> np.ndarray:
 __all__ = [
     "READERS",
     "CompressedSlide",
+    "FarSlide",
     "ReducingSlide",
     "Slide",
     "SlideInfo",

@@ -14,7 +14,7 @@ import numpy as np
 from wsi.errors import TileReadError, UsageError
 from wsi.kernels import KERNELS, Kernel, reach
 from wsi.resample import LevelWindow, best_scale, level_window, read_window, resize_rect
-from wsi.slide import ReducingSlide, Slide, SlideInfo
+from wsi.slide import FarSlide, ReducingSlide, Slide, SlideInfo
 from wsi.tissue import TissueMask
 
 MAX_STRIP_PX = 1 << 23
@@ -22,6 +22,9 @@ MAX_STRIP_PX = 1 << 23
 
 WINDOWS_AT_ONCE = 16
 """Tiles whose pixels wait between decoding and resampling."""
+
+BATCHES_AHEAD = 4
+"""So much of what is to be read is announced to a slide on a server; it takes what its memory is for."""
 
 MAX_GRID = 1 << 24
 """Most places that a grid may have, tissue or not: a stride of 1 px on a whole slide is a slip, not a wish."""
@@ -190,7 +193,7 @@ class TileReader:
         threads : int
             So many threads read ahead, at most one batch more than there are threads; 0 reads when asked.
         """
-        parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+        parts = self._parts(rows, batch_size)
         if not threads:
             yield from map(self.read, parts)
             return
@@ -204,6 +207,19 @@ class TileReader:
             finally:
                 for one in ahead:
                     one.cancel()
+
+    def _parts(self, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+        for start in range(0, len(rows), batch_size):
+            self._announce(rows[start : start + BATCHES_AHEAD * batch_size])
+            yield rows[start : start + batch_size]
+
+    def _announce(self, rows: np.ndarray) -> None:
+        """Tell a slide on a server what will be read, so that it is fetched while other tiles are decoded."""
+        if isinstance(self._slide, FarSlide) and self._slide.far:
+            windows = self._windows(rows.tolist())
+            self._slide.expect(
+                self._level, self._reduce, [(one.left, one.top, one.width, one.height) for one in windows]
+            )
 
     def read(self, rows: np.ndarray) -> TileBatch:
         """Pixels of the tiles at `rows` (ascending), and which of them are bad."""

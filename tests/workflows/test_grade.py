@@ -12,6 +12,7 @@ import pytest
 from mil.bag import Bag
 from mil.model_folder import load_model
 from tests.hostile.makers import flip, tissue_pixels, write_svs
+from tests.range_server import RangeServer
 from workflows.cli import main
 from workflows.grade import GradeConfig, GradeSummary, grade
 from workflows.pipeline import ExtractConfig, Listener, run_pipeline
@@ -242,3 +243,21 @@ def test_model_of_another_recipe_is_refused(
     other = replace(model, card=replace(model.card, recipe=recipe))
     with pytest.raises(RecipeMismatchError, match=r"tissue\.mpp"):
         extract_config(other, config)
+
+
+def test_slides_on_a_server_get_the_same_grades_heatmaps_and_pages(
+    tmp_path: Path, models: list[Path], slides: Path, first: tuple[Path, GradeSummary]
+) -> None:
+    pytest.importorskip("aiohttp")
+    with RangeServer(slides.parent) as server:
+        lines = [f"{name},{server.root}/{name}.svs?token=secret,{patient}" for name, patient in PATIENTS.items()]
+        (tmp_path / "urls.csv").write_text("\n".join(["slide_id,path,patient_id", *lines]) + "\n")
+        out = tmp_path / "graded"
+        done = grade(find_slides([tmp_path / "urls.csv"]), GradeConfig(models[0], out, out / "features", device="cpu"))
+    assert [one.slide_id for one in done.quarantined] == ["torn"]
+    mine, local = rows(out / "predictions.csv"), rows(first[0] / "predictions.csv")
+    assert [{**row, "seconds": ""} for row in mine] == [{**row, "seconds": ""} for row in local]
+    drawn = [path.relative_to(out) for path in sorted((out / "heatmaps").rglob("*")) if path.is_file()]
+    assert len(drawn) > 4
+    assert all((out / name).read_bytes() == (first[0] / name).read_bytes() for name in drawn)
+    assert not [path for path in out.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]

@@ -135,7 +135,7 @@ def test_a_second_start_does_not_read_the_slide_again(run, slide, root, monkeypa
     def never(files):
         raise AssertionError("hashed again")
 
-    monkeypatch.setattr(module, "hash_files", never)
+    monkeypatch.setattr(module, "hash_slide", never)
     (result,) = run(slide, root)
     assert result.failure is None
     os.utime(slide, ns=(5, 5))

@@ -5,21 +5,21 @@ decode without the GIL. A JPEG tile can be decoded at 1/2, 1/4 or 1/8 in the DCT
 What this reader does not know it declines, and the next one takes the slide.
 """
 
-import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import tifffile
 
+from wsi.byte_source import ByteSource, LocalBytes
 from wsi.errors import TileReadError, UnreadableSlideError
 from wsi.readers.ome_limits import check_ome
 from wsi.readers.segment_limits import check_segments
 from wsi.readers.tiff_levels import StoredLevel, describe, read_layout, stored_levels
-from wsi.readers.tiff_limits import MAX_PICTURE_PX, TIFFFILE_OPTIONS, check_tiff
+from wsi.readers.tiff_limits import MAX_PICTURE_PX, TIFFFILE_OPTIONS, check_structure, check_tiff
 from wsi.readers.tile_codecs import (
     CodecError,
     complete_jpeg,
@@ -29,6 +29,7 @@ from wsi.readers.tile_codecs import (
     white_jpeg,
 )
 from wsi.slide import SlideInfo
+from wsi.slide_url import SlideLocation, SlideUrl
 
 CACHE_BYTES = 64 << 20
 """Decoded tiles kept by a slide: two rows of stored tiles of a slide 100,000 px wide at 1/2."""
@@ -39,37 +40,38 @@ KEPT_ROWS = 2
 TILES_AT_ONCE = 128
 """Stored tiles whose compressed bytes are in memory at once."""
 
-MAX_READ_BYTES = 4 << 20
-MAX_GAP_BYTES = 64 << 10
-"""Neighbouring stored tiles are read in one go up to this size, across gaps up to this: shares have latency."""
-
 
 class JpegTiffReader:
     """TIFF slides whose levels are plain grids of JPEG or JPEG 2000 tiles: Aperio, Philips, Ventana, OME, generic.
 
-    One handle serves many threads: bytes are read with `pread`, and decoded tiles go through one bounded cache.
+    One handle serves many threads: bytes are read by position, and decoded tiles go through one bounded cache.
     """
 
-    def __init__(self, path: Path):
-        if path.is_dir():
+    reads_remote = True
+
+    def __init__(self, path: SlideLocation):
+        if isinstance(path, Path) and path.is_dir():
             raise UnreadableSlideError("a folder is not a TIFF")
-        if claims := check_tiff(path):
-            check_ome(claims)
         try:
-            self._tiff = tifffile.TiffFile(path, **TIFFFILE_OPTIONS)
+            self._tiff, self._source = _open(path)
+        except UnreadableSlideError:
+            raise
         except Exception as error:  # tifffile raises many kinds on damaged files; for us each means that it is none
             raise UnreadableSlideError(f"not a TIFF ({type(error).__name__}: {error})") from error
         try:
-            layout = read_layout(self._tiff)
-            self.levels = stored_levels(layout, self._tiff.filehandle.size)
-            self.info: SlideInfo = describe(layout)
-            self._pictures = _Associated(layout.pictures)
-            self._reductions = tuple(reductions_of(level) for level in self.levels)
+            try:
+                layout = read_layout(self._tiff)
+                self.levels = stored_levels(layout, self._tiff.filehandle.size)
+                self.info: SlideInfo = describe(layout)
+                self._pictures = _Associated(layout.pictures)
+                self._reductions = tuple(reductions_of(level) for level in self.levels)
+            finally:  # tifffile takes a lost server for a damaged file, or goes on without what it could not read
+                self._source.read_many([])
         except UnreadableSlideError:
-            self._tiff.close()
+            self._close_files()
             raise
         except Exception as error:  # as above: a structure that cannot be followed
-            self._tiff.close()
+            self._close_files()
             raise UnreadableSlideError(f"its structure cannot be followed ({type(error).__name__}: {error})") from error
         self._cache: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
         self._cached_bytes = 0
@@ -174,6 +176,7 @@ class JpegTiffReader:
                 for column in range(left // side_w, -(-right // side_w)):
                     under.setdefault(column, []).append(number)
         reasons: list[str | None] = [None] * len(windows)
+        self.expect(level, reduce, windows)
         self._drop(level, reduce, done_above // side_h - KEPT_ROWS)
         for row, columns in _in_parts(rows):
             under, y0 = rows[row], row * side_h
@@ -192,6 +195,27 @@ class JpegTiffReader:
                         top - y0 : bottom - y0, left - x0 : right - x0
                     ]
         return reasons
+
+    @property
+    def far(self) -> bool:
+        """Whether the slide lies on a server, so that `expect` is worth while."""
+        return self._source.far
+
+    def expect(self, level: int, reduce: int, windows: Iterable[tuple[int, int, int, int]]) -> None:
+        """Have the bytes under some windows (x, y, w, h) fetched beforehand, as `read_reduced` will want them."""
+        if not self._source.far:
+            return
+        stored = self.levels[level]
+        side_w, side_h = stored.tile_px[0] // reduce, stored.tile_px[1] // reduce
+        rows = len(stored.offsets) // stored.columns
+        numbers: dict[int, None] = {}
+        for x, y, w, h in windows:
+            for row in range(max(y // side_h, 0), min(-(-(y + h) // side_h), rows)):
+                columns = range(max(x // side_w, 0), min(-(-(x + w) // side_w), stored.columns))
+                numbers |= dict.fromkeys(row * stored.columns + column for column in columns)
+        with self._lock:
+            wanted = [number for number in numbers if (level, reduce, number) not in self._cache]
+        self._source.expect([stored.place(number) for number in wanted])
 
     def _tiles(
         self, level: int, reduce: int, row: int, columns: list[int], passed: list[bool]
@@ -256,48 +280,42 @@ class JpegTiffReader:
 
     def _read_tiles(self, stored: StoredLevel, numbers: list[int]) -> list[bytes]:
         """Compressed bytes of tiles, neighbours in the file read in one go."""
-        found: dict[int, bytes] = {}
-        for run in _runs(stored, numbers):
-            start = int(stored.offsets[run[0]])
-            end = max(int(stored.offsets[number] + stored.counts[number]) for number in run)
-            try:
-                data = os.pread(self._descriptor, end - start, start)
-            except OSError as error:
-                raise TileReadError(f"{stored.name(run[0])}: cannot be read ({error.strerror})") from error
-            for number in run:
-                at = int(stored.offsets[number]) - start
-                found[number] = data[at : at + int(stored.counts[number])]
-        return [found[number] for number in numbers]
-
-    @property
-    def _descriptor(self) -> int:
         try:
-            return int(self._tiff.filehandle.fileno())
-        except ValueError as error:
-            raise TileReadError("the slide is closed") from error
+            return self._source.read_many([stored.place(number) for number in numbers])
+        except TileReadError as error:
+            raise TileReadError(f"{stored.name(numbers[0])}: {error}") from error
 
     def close(self) -> None:
         with self._lock:
             self._cache.clear()
             self._cached_bytes = 0
+        self._close_files()
+
+    def _close_files(self) -> None:
         self._tiff.close()
+        self._source.close()
 
 
-def _runs(stored: StoredLevel, numbers: list[int]) -> list[list[int]]:
-    """Group tiles whose bytes lie close together and in order."""
-    runs: list[list[int]] = []
-    end = 0
-    for number in numbers:
-        offset, count = int(stored.offsets[number]), int(stored.counts[number])
-        if runs:
-            first = int(stored.offsets[runs[-1][0]])
-            if 0 <= offset - end <= MAX_GAP_BYTES and offset + count - first <= MAX_READ_BYTES:
-                runs[-1].append(number)
-                end = offset + count
-                continue
-        runs.append([number])
-        end = offset + count
-    return runs
+def _open(path: SlideLocation) -> tuple[tifffile.TiffFile, ByteSource]:
+    """The parsed structure, and where the tiles' bytes come from."""
+    if not isinstance(path, SlideUrl):
+        if claims := check_tiff(path):
+            check_ome(claims)
+        tiff = tifffile.TiffFile(path, **TIFFFILE_OPTIONS)
+        return tiff, LocalBytes(tiff.filehandle)
+    from wsi.remote_bytes import RemoteBytes, RemoteFile
+
+    source = RemoteBytes(path)
+    try:
+        try:
+            if claims := check_structure(cast(IO[bytes], RemoteFile(source, path.name))):
+                check_ome(claims)
+            return tifffile.TiffFile(cast(IO[bytes], RemoteFile(source, path.name)), **TIFFFILE_OPTIONS), source
+        finally:  # as above
+            source.read_many([])
+    except BaseException:
+        source.close()
+        raise
 
 
 def _in_parts(rows: Mapping[int, Mapping[int, Any]]) -> Iterator[tuple[int, list[int]]]:

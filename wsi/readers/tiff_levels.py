@@ -61,6 +61,10 @@ class StoredLevel:
     prefix: bytes
     blank: np.ndarray
 
+    def place(self, number: int) -> tuple[int, int]:
+        """Offset and length in the file of a stored tile."""
+        return int(self.offsets[number]), int(self.counts[number])
+
     def name(self, number: int) -> str:
         """A stored tile for people: its column and row."""
         row, column = divmod(number, self.columns)
