@@ -81,7 +81,7 @@ class _Places:
     def of(cls, store: FeatureStore, encoder: str) -> "_Places":
         rows = store.good_rows(encoder)
         slide = store.slide
-        coords_um = store.grid.coords[rows] * np.asarray(slide.require_mpp())
+        coords_um = store.coords[rows] * np.asarray(slide.require_mpp())
         return cls(slide.slide_id, coords_um.astype(np.float32), rows)
 
     def bag(self, store: FeatureStore, encoder: str, tiles: np.ndarray | None) -> Bag:

@@ -99,11 +99,16 @@ class FeatureStore:
         return sorted(part.name for part in names if part.is_dir() and not part.name.startswith("."))
 
     @property
+    def coords(self) -> np.ndarray:
+        """Top-left (x, y) of all tiles, good and bad, level-0 px, (N, 2) int32."""
+        return self._array("coords")
+
+    @property
     def grid(self) -> TileGrid:
         """All tiles, good and bad."""
         return TileGrid(
             TileSpec(**self.recipe["tiles"]),
-            self._array("coords"),
+            self.coords,
             self._array("tissue_fraction"),
             _tuples(self.meta["side_px0"]),
         )
