@@ -21,7 +21,8 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,10 +49,16 @@ def noise(tiles: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((tiles, DIM), dtype=np.float32).astype(np.float16)
 
 
-def forget() -> None:
-    """What a process that has just begun knows of chunks: nothing."""
-    chunk_reader._CHECKED.clear()
-    chunk_reader._MAPS.clear()
+@contextmanager
+def new_process() -> Iterator[None]:
+    """What a process that has just begun knows of chunks, which is nothing; afterwards what was known before."""
+    known = chunk_reader._CHECKED, chunk_reader._MAPS
+    chunk_reader._CHECKED = chunk_reader._Recent(chunk_reader.REMEMBERED_CHUNKS)
+    chunk_reader._MAPS = chunk_reader._Recent(chunk_reader.MAPPED_CHUNKS)
+    try:
+        yield
+    finally:
+        chunk_reader._CHECKED, chunk_reader._MAPS = known
 
 
 def drop(path: Path) -> None:
@@ -74,14 +81,18 @@ def of_memmap(path: Path, tiles: int) -> Read:
     return read
 
 
-def of_store(path: Path, *, first: bool = False) -> Read:
-    """This project's store, opened once; or opened for each read, by a process that has read nothing yet."""
+def of_store(path: Path) -> Read:
+    """This project's store, opened once."""
     store = FeatureStore(path)
+    return lambda rows: store.features("made-up", rows)
+
+
+def of_new_store(path: Path) -> Read:
+    """This project's store, opened for each read by a process that has read nothing yet."""
 
     def read(rows: Rows) -> np.ndarray:
-        if first:
-            forget()
-        return (FeatureStore(path) if first else store).features("made-up", rows)
+        with new_process():
+            return FeatureStore(path).features("made-up", rows)
 
     return read
 
@@ -134,11 +145,14 @@ def timed(read: Callable[[], object]) -> tuple[float, float]:
 
 
 def in_turn(reads: dict[str, Callable[[], object]], rounds: int) -> Figures:
-    """Seconds by variant and round, variants interleaved; the first round warms the page cache and does not count."""
+    """Seconds by variant and round, in another order each round, because what was freed last is quick to allocate.
+
+    The first round warms the page cache and does not count.
+    """
     found: Figures = {name: [] for name in reads}
     for number in range(rounds + 1):
-        for name, read in reads.items():
-            seconds = timed(read)
+        for name in np.random.default_rng(number).permutation(list(reads)).tolist():
+            seconds = timed(reads[name])
             if number:
                 found[name].append(seconds)
     return found
@@ -167,7 +181,7 @@ def one_bag(folder: Path, tiles: int, rounds: int) -> None:
     reads: dict[str, Read] = {
         "memmap": of_memmap(plain, tiles),
         "histograde": of_store(store),
-        "histograde, first": of_store(store, first=True),
+        "histograde, first": of_new_store(store),
         "the same store through zarr": of_zarr(store / "features/made-up/values"),
         "zarr, zstd (its default)": of_zarr(packed),
     }
@@ -187,7 +201,6 @@ def one_bag(folder: Path, tiles: int, rounds: int) -> None:
         cold: Figures = {"memmap": [], "histograde, first": []}
         for _ in range(rounds):
             for variant in cold:
-                forget()
                 drop(plain if variant == "memmap" else store)
                 cold[variant].append(timed(lambda variant=variant, rows=rows: reads[variant](rows)))
         show(f"{name}, cold", cold)
@@ -217,9 +230,9 @@ def epochs(folder: Path, bags: int, rounds: int) -> None:
         return read
 
     def afresh() -> None:
-        forget()
-        for path in paths:
-            FeatureStore(path).features("made-up")
+        with new_process():
+            for path in paths:
+                FeatureStore(path).features("made-up")
 
     def bag_by_bag() -> None:
         for number in range(bags):
