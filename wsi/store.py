@@ -5,7 +5,7 @@
         features/.<encoder>.partial/    the same while it is made, with one journal record per finished chunk
 
 The grid and each encoder's features are staged in a hidden folder and renamed into place, so that a reader
-sees all of them or nothing. Chunks carry CRC-32C inside Zarr and SHA-256 in the manifest.
+sees all of them or nothing. Chunks carry CRC-32C inside Zarr; the manifest has it too, and their SHA-256.
 """
 
 import json
@@ -19,6 +19,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
+from wsi.chunk_reader import PlainChunks, plain_layout, stored_crc32c
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
 from wsi.files import file_record
 from wsi.slide import SlideInfo
@@ -37,6 +38,16 @@ class Damage:
 
     where: str
     what: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Features:
+    """What a store has read of one encoder's features; `stamp` tells one publication from another."""
+
+    stamp: tuple[int, ...]
+    meta: Mapping[str, Any]
+    bad: tuple[BadTile, ...]
+    chunks: PlainChunks | None
 
 
 class FeatureStore:
@@ -64,6 +75,7 @@ class FeatureStore:
                 f"{self.path.name}: format version {found}, this program reads {FORMAT_VERSION}; use a newer histograde"
             )
         self._checked: set[Path] = set()
+        self._known: dict[str, _Features] = {}
         self._checked_bytes(self.path, "zarr.json")
 
     @property
@@ -87,11 +99,16 @@ class FeatureStore:
         return sorted(part.name for part in names if part.is_dir() and not part.name.startswith("."))
 
     @property
+    def coords(self) -> np.ndarray:
+        """Top-left (x, y) of all tiles, good and bad, level-0 px, (N, 2) int32."""
+        return self._array("coords")
+
+    @property
     def grid(self) -> TileGrid:
         """All tiles, good and bad."""
         return TileGrid(
             TileSpec(**self.recipe["tiles"]),
-            self._array("coords"),
+            self.coords,
             self._array("tissue_fraction"),
             _tuples(self.meta["side_px0"]),
         )
@@ -114,9 +131,7 @@ class FeatureStore:
 
     def encoder_meta(self, encoder: str) -> dict[str, Any]:
         """Description of an encoder's features: card, chunk size, the grid they belong to."""
-        folder = self._features(encoder)
-        self._checked_bytes(folder, "zarr.json")
-        return _group_meta(folder)
+        return dict(self._features(encoder).meta)
 
     def card(self, encoder: str) -> dict[str, Any]:
         """The encoder's card as it was when the features were made."""
@@ -124,18 +139,17 @@ class FeatureStore:
 
     def bad_tiles(self, encoder: str) -> list[BadTile]:
         """Tiles without features, with the reason of each."""
-        codes = self._array(f"features/{encoder}/bad")
-        reasons = json.loads((self._features(encoder) / "bad" / "zarr.json").read_bytes())["attributes"]["reasons"]
-        return [BadTile(int(row), reasons[codes[row] - 1]) for row in np.flatnonzero(codes)]
+        return list(self._features(encoder).bad)
 
     def good_rows(self, encoder: str) -> np.ndarray:
         """Rows of the grid that have features, ascending, (n,) int64."""
-        return np.flatnonzero(self._array(f"features/{encoder}/bad") == 0)
+        return np.delete(np.arange(self.meta["tiles"]), [one.row for one in self._features(encoder).bad])
 
     def features(self, encoder: str, rows: np.ndarray | None = None) -> np.ndarray:
         """Features of some tiles.
 
-        Each chunk is checked against the manifest's SHA-256 when it is first read through this object.
+        Each chunk is compared with the manifest's checksum when this process first reads it, and again if its file
+        has changed since.
 
         Parameters
         ----------
@@ -154,25 +168,19 @@ class FeatureStore:
         IndexError
             If there is no such row.
         """
-        folder = self._features(encoder)
-        meta = self.encoder_meta(encoder)
+        known = self._features(encoder)
         rows = self.good_rows(encoder) if rows is None else np.asarray(rows, dtype=np.int64)
         if len(rows) and not 0 <= rows.min() <= rows.max() < self.meta["tiles"]:
             raise IndexError(f"{self.path.name} has the rows 0 to {self.meta['tiles'] - 1}, asked for was another")
-        chunk_tiles, dim, dtype = meta["chunk_tiles"], meta["dim"], np.dtype(meta["dtype"])
-        values = np.empty((len(rows), dim), dtype)
-        chunk_of = rows // chunk_tiles
-        for chunk in np.unique(chunk_of):
-            here = chunk_of == chunk
-            data = np.frombuffer(self._checked_bytes(folder, f"values/c/{chunk}/0"), dtype, chunk_tiles * dim)
-            values[here] = data.reshape(chunk_tiles, dim)[rows[here] - chunk * chunk_tiles]
-        return values
+        if known.chunks is not None:
+            return known.chunks.read(rows)
+        return np.asarray(self._open(f"features/{encoder}/values").oindex[rows])
 
     def verify(self) -> list[Damage]:
         """Compare every file with the manifests; an empty list means that nothing is wrong."""
         damage = verify_folder(self.path) + strays(self.path, skip=("features",))
         for encoder in self.encoders:
-            folder = self._features(encoder)
+            folder = self.path / "features" / encoder
             found = verify_folder(folder) + strays(folder)
             damage += [Damage(f"features/{encoder}/{one.where}", one.what) for one in found]
             if not damage and self.encoder_meta(encoder).get("grid_sha256") != self.grid_sha256:
@@ -184,37 +192,69 @@ class FeatureStore:
         """Digest of the slide's content and its tiles' places and size: what features belong to."""
         return grid_digest(self.slide.content_hash, self.grid)
 
-    def _features(self, encoder: str) -> Path:
+    def _features(self, encoder: str) -> _Features:
+        """What is known of an encoder's features, read again when they have been published anew."""
+        folder = self.path / "features" / encoder
+        try:
+            stamp = _stamp(folder / "manifest.json")
+        except OSError:
+            stamp = ()
+        known = self._known.get(encoder)
+        if known is None or known.stamp != stamp or not stamp:
+            known = self._known[encoder] = self._read_features(encoder, stamp)
+        return known
+
+    def _read_features(self, encoder: str, stamp: tuple[int, ...]) -> _Features:
         if encoder not in self.encoders:
             have = ", ".join(self.encoders) or "none"
             raise CorruptStoreError(
                 f"{self.path.name}: no complete features by {encoder!r} (there are: {have}); run `histograde extract`"
             )
-        return self.path / "features" / encoder
+        folder = self.path / "features" / encoder
+        self._checked = {path for path in self._checked if folder not in path.parents}
+        self._checked_bytes(folder, "zarr.json")
+        codes = self._array(f"features/{encoder}/bad")
+        reasons = json.loads(self._checked_bytes(folder, "bad/zarr.json"))["attributes"]["reasons"]
+        bad = tuple(BadTile(int(row), reasons[codes[row] - 1]) for row in np.flatnonzero(codes))
+        return _Features(stamp, _group_meta(folder), bad, self._plain_chunks(folder))
+
+    def _plain_chunks(self, folder: Path) -> PlainChunks | None:
+        """The features as chunks that can be read by position; None if only Zarr can read them."""
+        layout = plain_layout(self._checked_bytes(folder, "values/zarr.json"))
+        if layout is None:
+            return None
+        files = _manifest(folder)["files"]
+        records = [files.get(f"values/c/{chunk}/0") for chunk in range(-(-layout.rows // layout.chunk_rows))]
+        return PlainChunks(folder / "values", layout, records, self._damaged)
 
     def _array(self, name: str) -> np.ndarray:
         """A small array as a whole; Zarr checks its CRC, the manifest that all of it is there."""
+        return np.asarray(self._open(name)[...])
+
+    def _open(self, name: str) -> zarr.Array:
+        """An array through Zarr, after a comparison of all its files with the manifest."""
         folder, _, leaf = name.rpartition("/")
         base = self.path / folder if folder else self.path
         for file in _manifest(base)["files"]:
             if file.startswith(f"{leaf}/"):
                 self._checked_bytes(base, file)
-        return np.asarray(zarr.open_array(self.path / name, mode="r")[...])
+        return zarr.open_array(self.path / name, mode="r")
 
     def _checked_bytes(self, base: Path, file: str) -> bytes:
         path = base / file
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise CorruptStoreError(f"{self.path.name}: {path.relative_to(self.path)} is missing; {REPAIR}") from error
+            raise self._damaged(path, "is missing") from error
         if path not in self._checked:
             expected = _manifest(base)["files"].get(file)
             if expected is None or sha256(data).hexdigest() != expected["sha256"]:
-                raise CorruptStoreError(
-                    f"{self.path.name}: {path.relative_to(self.path)} differs from its checksum; {REPAIR}"
-                )
+                raise self._damaged(path, "differs from its checksum")
             self._checked.add(path)
         return data
+
+    def _damaged(self, path: Path, what: str) -> CorruptStoreError:
+        return CorruptStoreError(f"{self.path.name}: {path.relative_to(self.path)} {what}; {REPAIR}")
 
 
 REPAIR = "run `histograde extract` on the slide again to repair it"
@@ -242,7 +282,9 @@ def verify_folder(folder: Path) -> list[Damage]:
         found = file_record(path)
         if found["bytes"] != expected["bytes"]:
             damage.append(Damage(name, f"has {found['bytes']} bytes, expected {expected['bytes']}"))
-        elif found["sha256"] != expected["sha256"]:
+        elif found["sha256"] != expected["sha256"] or (
+            "crc32c" in expected and expected["crc32c"] != stored_crc32c(path)
+        ):
             damage.append(Damage(name, "differs from its checksum"))
     return damage
 
@@ -348,6 +390,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptStoreError(f"{folder.name}: manifest.json is missing or damaged; {REPAIR}") from error
     return dict(manifest)
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    status = file.stat()
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _tuples(value: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from wsi.chunk_reader import stored_crc32c
 from wsi.errors import CorruptStoreError, RecipeMismatchError, StoreBusyError
 from wsi.files import file_record, folder_records, fsync_path, to_json, write_json
 from wsi.slide import SlideInfo
@@ -190,8 +191,10 @@ def _text(file: Path) -> str:
 def _seal(folder: Path) -> None:
     """Write the manifest of everything in a staged folder, and make it durable."""
     records = folder_records(folder)
-    for name in records:
+    for name, record in records.items():
         fsync_path(folder / name)
+        if name.startswith("values/c/"):
+            record["crc32c"] = stored_crc32c(folder / name)
     write_json(folder / "manifest.json", {"files": records})
 
 
@@ -436,7 +439,8 @@ def reopen_damaged(store: FeatureStore, card: Mapping[str, Any]) -> bool:
     for name, record in files.items():
         if name.startswith("values/c/") and name not in damage:
             chunk = int(name.split("/")[2])
-            write_record(journal / f"{chunk:06d}.json", record, bad.get(chunk, []))
+            digest = {key: record[key] for key in ("bytes", "sha256")}
+            write_record(journal / f"{chunk:06d}.json", digest, bad.get(chunk, []))
     write_json(journal / "stage.json", {name: files[name] for name in _STAGE_FILES})
     shutil.rmtree(writer.stage, ignore_errors=True)
     folder.rename(writer.stage)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mil.bag import Bag, BagSubset, Packing, StoreBags, check_same_making, pack
+from mil.bag import Bag, BagSubset, Packing, StoreBags, check_same_making, draw, pack
 from mil.testing import toy_bag, toy_card, write_store
 from wsi.errors import CorruptStoreError, NoTissueError, RecipeMismatchError, UsageError
 from wsi.tiles import TileSpec
@@ -26,6 +26,22 @@ def test_nan_is_refused_by_name_and_tile():
         Bag("S-9", values, np.zeros((3, 2), np.float32), np.array([5, 7, 9]))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf, np.finfo(np.float16).max, -0.0, 6e-8])
+def test_any_number_that_is_not_finite_is_refused_and_no_other(dtype, value):
+    values = np.zeros((3, 4), dtype)
+    values[2, 3] = value
+
+    def bag():
+        return Bag("S", values, np.zeros((3, 2), np.float32), np.arange(3))
+
+    if np.isfinite(value):
+        np.testing.assert_array_equal(bag().features, values)
+    else:
+        with pytest.raises(CorruptStoreError, match="the features of tile 2"):
+            bag()
+
+
 def test_shapes_are_checked():
     with pytest.raises(UsageError, match="coords_um"):
         Bag("S", np.zeros((3, 4), np.float32), np.zeros((2, 2), np.float32), np.arange(3))
@@ -36,8 +52,8 @@ def test_from_store_leaves_bad_tiles_out_and_scales_to_um(tmp_path):
     store = write_store(tmp_path, "S", values, toy_card(), bad=(3, 7), mpp=0.25)
     bag = Bag.from_store(store, "made-up")
     assert bag.rows.tolist() == [0, 1, 2, 4, 5, 6, 8, 9]
-    np.testing.assert_array_equal(bag.features, values[bag.rows].astype(np.float32))
-    assert bag.features.dtype == np.float32
+    np.testing.assert_array_equal(bag.features, values[bag.rows])
+    assert bag.features.dtype == np.float16
     # A grid four tiles wide of 224 px at 0.5 um/px: 112 um from tile to tile.
     expected = 112 * np.stack([bag.rows % 4, bag.rows // 4], axis=1)
     np.testing.assert_allclose(bag.coords_um, expected)
@@ -58,6 +74,15 @@ def test_pack_joins_bags():
         pack([])
 
 
+def test_a_batch_is_float32_whatever_is_stored():
+    whole = toy_bag(5)
+    half = Bag("half", whole.features.astype(np.float16), whole.coords_um, whole.rows)
+    batch = pack([half, whole])
+    assert batch.features.dtype == torch.float32
+    np.testing.assert_array_equal(batch.features[:5].numpy(), half.features.astype(np.float32))
+    np.testing.assert_array_equal(batch.features[5:].numpy(), whole.features)
+
+
 def test_store_bags_are_the_same_from_memory_and_from_disk(tmp_path):
     stores = [write_store(tmp_path, f"S{n}", features(20, seed=n), toy_card()) for n in range(3)]
     kept, read = StoreBags(stores, "made-up"), StoreBags(stores, "made-up", cache_bytes=0)
@@ -66,6 +91,33 @@ def test_store_bags_are_the_same_from_memory_and_from_disk(tmp_path):
             np.testing.assert_array_equal(getattr(kept[number], name), getattr(read[number], name))
     assert len(kept) == 3
     assert [bag.slide_id for bag in BagSubset(kept, [2, 0])] == ["S2", "S0"]
+
+
+def test_an_epoch_is_the_same_from_memory_from_disk_and_from_a_list(tmp_path):
+    stores = [write_store(tmp_path, f"S{n}", features(20 + n, seed=n), toy_card(), bad=(n,)) for n in range(4)]
+    size = 12 * 2 * 20
+    sources = [StoreBags(stores, "made-up", cache_bytes=room) for room in (0, 2 * size, 1 << 20)]
+    sources += [BagSubset(sources[0], range(4)), [Bag.from_store(store, "made-up") for store in stores]]
+    for packing in (Packing(slides=2), Packing(bag_tiles=7), Packing(tile_dropout=0.5)):
+        for number in range(2):
+            found = [epoch(packing, bags, 3, number) for bags in sources]
+            for other in found[1:]:
+                for one, two in zip(found[0], other, strict=True):
+                    for name in ("features", "offsets", "coords_um", "targets"):
+                        assert torch.equal(getattr(one, name), getattr(two, name))
+
+
+def test_only_the_tiles_that_are_drawn_are_read(tmp_path):
+    """512 tiles are a chunk: damage in the second is met only by those who ask for it."""
+    store = write_store(tmp_path, "S", features(600), toy_card())
+    chunk = store.path / "features/made-up/values/c/1/0"
+    chunk.unlink()
+    bags = StoreBags([store], "made-up", cache_bytes=0)
+    bag = draw(BagSubset(bags, [0]), 0, lambda slide_id, tiles: np.array([3, 500]))
+    np.testing.assert_array_equal(bag.features, features(600)[[3, 500]])
+    assert bag.rows.tolist() == [3, 500]
+    with pytest.raises(CorruptStoreError, match="values/c/1/0 is missing"):
+        bags[0]
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from tests.hostile.makers import flip
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError, WsiError
+from wsi.files import folder_records, write_json
 from wsi.store import FeatureStore, open_stores, store_path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -114,6 +116,62 @@ def test_a_damaged_chunk_spoils_no_other(store):
     with pytest.raises(CorruptStoreError, match=r"values/c/1/0 is missing"):
         FeatureStore(store).features("toy")
     assert [one.where for one in FeatureStore(store).verify()] == ["features/toy/values/c/1/0"]
+
+
+def test_a_chunk_of_other_features_is_refused_although_its_own_checksum_agrees(store):
+    chunks = store / "features" / "toy" / "values" / "c"
+    shutil.copyfile(chunks / "0" / "0", chunks / "1" / "0")
+    assert np.isfinite(np.asarray(zarr.open_array(chunks.parent, mode="r")[4:8])).all()
+    with pytest.raises(CorruptStoreError, match=r"features/toy/values/c/1/0 differs from its checksum"):
+        FeatureStore(store).features("toy", np.arange(4, 8))
+
+
+def test_the_manifest_has_the_checksum_that_each_chunk_ends_in(store):
+    folder = store / "features" / "toy"
+    files = json.loads((folder / "manifest.json").read_bytes())["files"]
+    chunks = {name: record for name, record in files.items() if name.startswith("values/c/")}
+    assert len(chunks) > 1
+    for name, record in chunks.items():
+        assert record["crc32c"] == int.from_bytes((folder / name).read_bytes()[-4:], "little")
+    chunks["values/c/1/0"]["crc32c"] ^= 1
+    (folder / "manifest.json").write_text(json.dumps({"files": files}))
+    with pytest.raises(CorruptStoreError, match=r"values/c/1/0 differs"):
+        FeatureStore(store).features("toy")
+    assert [one.where for one in FeatureStore(store).verify()] == ["features/toy/values/c/1/0"]
+
+
+def rewritten(store, compressors):
+    """Store the features anew with other codecs, and the manifest that goes with them."""
+    folder = store / "features" / "toy"
+    values = np.asarray(zarr.open_array(folder / "values", mode="r")[...])
+    shutil.rmtree(folder / "values")
+    array = zarr.create_array(
+        folder / "values", shape=values.shape, dtype=values.dtype, chunks=(4, values.shape[1]), compressors=compressors
+    )
+    array[...] = values
+    (folder / "manifest.json").write_text(json.dumps({"files": folder_records(folder)}))
+
+
+def test_features_with_other_codecs_are_read_through_zarr(store, small_store):
+    rewritten(store, [ZstdCodec(), Crc32cCodec()])
+    found, expected = FeatureStore(store), FeatureStore(small_store)
+    for rows in (None, np.array([7, 2, 2]), np.array([], np.int64)):
+        np.testing.assert_array_equal(found.features("toy", rows), expected.features("toy", rows))
+    flip(store / "features" / "toy" / "values" / "c" / "1" / "0", 20)
+    with pytest.raises(CorruptStoreError, match=r"values/c/1/0 differs from its checksum"):
+        FeatureStore(store).features("toy")
+
+
+def test_features_published_anew_are_seen_by_a_store_that_is_open(store):
+    reader = FeatureStore(store)
+    before = reader.features("toy")
+    folder = store / "features" / "toy"
+    array = zarr.open_array(folder / "values", mode="r+")
+    array[...] = before + 1
+    with pytest.raises(CorruptStoreError, match="differs from its checksum"):
+        reader.features("toy")
+    write_json(folder / "manifest.json", {"files": folder_records(folder)})
+    np.testing.assert_array_equal(reader.features("toy"), before + 1)
 
 
 def test_random_damage_is_detected_or_harmless(store, small_store):
