@@ -68,6 +68,13 @@ def _plan(
     return Plan(Axis(*axis_weights(y, h, out_h, image_h, kernel)), Axis(*axis_weights(x, w, out_w, image_w, kernel)))
 
 
+REST_ENOUGH = 4.0
+"""Reduced pixels in an output pixel from which on it does not matter where they begin."""
+
+MISALIGNED_PX = 0.02
+"""Reduced pixels by which a tile may be off the blocks of a reduction, at either end."""
+
+
 @dataclass(frozen=True, slots=True)
 class LevelWindow:
     """The whole pixels of a level that cover a rectangle, and as many around it as a kernel reaches for.
@@ -87,22 +94,43 @@ class LevelWindow:
     rect: tuple[float, float, float, float]
 
 
-def best_scale(slide: Slide, downsample: float, kernel: Kernel = "area") -> tuple[int, int]:
-    """The cheapest (level, reduction) to read for a downsample: the coarsest that still has its resolution.
+def best_reduction(
+    slide: Slide, level: int, starts_px0: np.ndarray, side_px0: tuple[float, float], size_px: tuple[int, int]
+) -> int:
+    """The largest factor by which a level can be reduced while it is decoded and give the same area means.
 
-    A level may fall short by 1 %, a reduction by 0.1 %, since stated scales are rounded. Only `area` is read reduced:
-    a decoder's reduction averages as that kernel does, and would blur what the others are to weigh.
+    A decoder's reduction is a mean over whole blocks. Where tiles are made of whole blocks nothing is lost. Where they
+    are not, averaging a second time blurs: at what is left of 1 to 3 it costs more than the kernels differ (33 to 42 dB
+    against the area mean on real slides, `lite0` features at a cosine of 0.98), from `REST_ENOUGH` on it does not show.
+
+    Parameters
+    ----------
+    starts_px0 : ndarray (N, 2)
+        Top-left (x, y) of the rectangles, level-0 pixels.
+    side_px0 : (w, h)
+        Their size, level-0 pixels, fractional.
+    size_px : (w, h)
+        What they are resampled to.
+
+    Returns
+    -------
+    int
+        1 where the slide cannot be reduced while decoding.
     """
-    level = slide.info.best_level(downsample)
-    return level, best_reduction(slide, level, downsample) if kernel == "area" else 1
-
-
-def best_reduction(slide: Slide, level: int, downsample: float) -> int:
-    """The largest factor by which a level can be reduced while it is decoded and still suffice; 1 where it cannot."""
     if not isinstance(slide, ReducingSlide):
         return 1
-    whole = min(slide.info.level_downsample(level))
-    return max(factor for factor in slide.reductions(level) if factor == 1 or factor * whole <= downsample * 1.001)
+    scale = np.array(slide.info.level_downsample(level))
+    starts, steps = starts_px0 / scale, np.array(side_px0) / size_px / scale
+
+    def suits(factor: int) -> bool:
+        rest, off = steps / factor, starts / factor
+        if (rest >= REST_ENOUGH).all():
+            return True
+        drift_px = np.abs(rest - np.rint(rest)) * size_px
+        aligned = (np.abs(off - np.rint(off)) <= MISALIGNED_PX).all()
+        return bool((np.rint(rest) >= 1).all() and (drift_px <= MISALIGNED_PX).all() and aligned)
+
+    return max(factor for factor in slide.reductions(level) if factor == 1 or suits(factor))
 
 
 def level_window(
@@ -172,7 +200,7 @@ def read_scaled(
     downsample = min(w / size_px[0], h / size_px[1])
     if level is None:
         level = slide.info.best_level(downsample)
-    reduce = best_reduction(slide, level, downsample)
+    reduce = best_reduction(slide, level, np.array([[x, y]]), (w, h), size_px)
     dx, dy = (factor * reduce for factor in slide.info.level_downsample(level))
     per_row = max(1.0, (w / dx) * (h / dy) / size_px[1])
     rows = max(1, int(MAX_BAND_PX / per_row))

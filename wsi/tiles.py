@@ -13,7 +13,7 @@ import numpy as np
 
 from wsi.errors import TileReadError, UsageError
 from wsi.kernels import KERNELS, Kernel, reach
-from wsi.resample import LevelWindow, best_scale, level_window, read_window, resize_rect
+from wsi.resample import LevelWindow, best_reduction, level_window, read_window, resize_rect
 from wsi.slide import FarSlide, ReducingSlide, Slide, SlideInfo
 from wsi.tissue import TissueMask
 
@@ -174,8 +174,10 @@ class TileReader:
     def __init__(self, slide: Slide, grid: TileGrid):
         self._slide = slide
         self._grid = grid
-        downsample = min(side / grid.spec.tile_px for side in grid.side_px0)
-        self._level, self._reduce = best_scale(slide, downsample, grid.spec.kernel)
+        side = grid.spec.tile_px
+        self._level, self._reduce = slide.info.best_level(min(grid.side_px0) / side), 1
+        if grid.spec.kernel == "area":  # a reduction averages as that kernel does, and would blur what others weigh
+            self._reduce = best_reduction(slide, self._level, grid.coords, grid.side_px0, (side, side))
         # at a fractional downsample OpenSlide blends neighbouring pixels, each start another way
         whole_steps = float(slide.info.downsamples[self._level]).is_integer()
         self._joins = whole_steps or isinstance(slide, ReducingSlide)

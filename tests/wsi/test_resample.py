@@ -5,7 +5,7 @@ import pytest
 
 from tests.hostile.makers import write_svs
 from wsi import resample
-from wsi.resample import best_scale, level_window, read_scaled, resize_rect
+from wsi.resample import best_reduction, level_window, read_scaled, resize_rect
 from wsi.slide import open_slide
 
 EXACT_TO = 0.1
@@ -136,10 +136,24 @@ def test_a_window_has_what_the_kernel_reaches_for_up_to_the_levels_borders(small
     slide.close()
 
 
-def test_only_area_is_read_reduced(small_svs):
+@pytest.mark.parametrize(
+    ("starts", "side_px0", "level", "factor"),
+    [
+        ([[0, 0], [448, 896]], 448.0, 0, 2),
+        ([[0, 0], [448, 897]], 448.0, 0, 1),  # between the blocks
+        ([[0, 0], [896, 896]], 896.0, 0, 4),
+        ([[0, 0], [898, 896]], 896.0, 0, 2),
+        ([[0, 0]], 224 * 2.0001, 0, 2),
+        ([[0, 0]], 224 * 2.004, 0, 1),  # what is left is 1.002: nearly every pixel would be averaged twice
+        ([[0, 0]], 224 * 3.0, 0, 1),
+        ([[0, 0]], 224 * 6.0, 0, 2),
+        ([[0, 0]], 224 * 7.9, 0, 1),
+        ([[3, 5]], 224 * 8.1, 0, 2),  # from four blocks on it does not matter where they begin
+        ([[0, 0]], 224 * 40.0, 0, 8),
+        ([[0, 0], [1792, 0]], 1792.0, 1, 2),
+    ],
+)
+def test_a_reduction_is_used_where_it_gives_the_same_means(small_svs, starts, side_px0, level, factor):
     slide = open_slide(small_svs, reader="jpeg_tiff")
-    assert best_scale(slide, 2.0) == (0, 2)
-    for kernel in ("bilinear", "bicubic", "lanczos"):
-        assert best_scale(slide, 2.0, kernel) == (0, 1)
-        assert best_scale(slide, 8.0, kernel) == (1, 1)
+    assert best_reduction(slide, level, np.array(starts), (side_px0, side_px0), (224, 224)) == factor
     slide.close()

@@ -202,6 +202,17 @@ def test_tiles_are_cut_out_of_the_whole_level_resampled(tmp_path, kernel, mpp):
         assert np.abs(tile - expected).max() <= 0.6
 
 
+@pytest.mark.parametrize("mpp", [0.5, 0.499, 0.4914, 0.3333])
+def test_tiles_read_reduced_are_those_of_a_full_decode(tmp_path, mpp):
+    path = write_svs(tmp_path / "a.svs", tissue_pixels(1600, 1200), factors=())
+    fast, slow = (open_slide(path, reader=reader, mpp=(mpp, mpp)) for reader in ("jpeg_tiff", "openslide"))
+    grid = tile_grid(fast.info, all_tissue(fast.info), TileSpec(64, 1.0, 64))
+    found, expected = (TileReader(slide, grid).read(np.arange(len(grid))).pixels for slide in (fast, slow))
+    assert np.mean((found.astype(float) - expected) ** 2) < 255**2 / 10**4.2  # 42 dB
+    fast.close()
+    slow.close()
+
+
 def test_other_kernels_weigh_the_stored_level_as_it_is(tmp_path):
     slide = open_slide(write_svs(tmp_path / "a.svs", tissue_pixels(903, 711), mpp="0.25"), reader="jpeg_tiff")
     level = slide.read_region((0, 0), 0, slide.info.size_px0)
