@@ -30,7 +30,9 @@ def grid_of(size_px0: tuple[int, int], factor: float, mpp: float) -> TileGrid:
     side = 224 * factor
     places = [np.rint(np.arange(0, extent - side + 1e-6, side)) for extent in size_px0]
     coords = np.stack(np.meshgrid(*places), axis=-1).reshape(-1, 2).astype(np.int32)
-    coords = coords[np.linspace(0, len(coords) - 1, min(MOST_TILES, len(coords))).astype(int)] if len(coords) else coords
+    coords = (
+        coords[np.linspace(0, len(coords) - 1, min(MOST_TILES, len(coords))).astype(int)] if len(coords) else coords
+    )
     return TileGrid(spec, coords, np.ones(len(coords), np.float32), (side, side))
 
 

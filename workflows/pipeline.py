@@ -14,8 +14,9 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,8 @@ from wsi.store_writer import (
     settle,
     slide_lock,
 )
-from wsi.tiles import BadTile, TileReader, TileSpec, tile_grid
-from wsi.tissue import TISSUE_METHOD
+from wsi.tiles import BadTile, TileGrid, TileReader, TileSpec, tile_grid
+from wsi.tissue import TISSUE_METHOD, TissueMask
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -366,17 +367,25 @@ def plan_slide(source: SlideSource, config: ExtractConfig) -> Plan:
     settle(path)
     store = _published(path)
     stamp = source_stamp(source)
-    content_hash = source_hash(source, store, stamp)
-    clock.lap("hash")
-    slide = source.open(reader=config.reader, content_hash=content_hash)
-    try:
-        slide.info.require_mpp()
-        if store is not None and not _still_fits(store, slide, config):
-            store = None
-        if store is None or verify_folder(path):
-            store = _lay_grid(slide, config)
-    finally:
-        slide.close()
+    with ThreadPoolExecutor(1, thread_name_prefix="hash") as aside:
+        hashing = aside.submit(source_hash, source, store, stamp)
+        if store is not None:  # what is there is not trusted before the slide is known
+            hashing.result()
+        clock.lap("hash")
+        slide = source.open(reader=config.reader, content_hash=hashing.result() if store is not None else "pending")
+        try:
+            slide.info.require_mpp()
+            if store is not None and not _still_fits(store, slide, config):
+                store = None
+            if store is None or verify_folder(path):
+                found = _find_tiles(slide, config)
+                clock.lap("tissue")
+                info = replace(slide.info, content_hash=hashing.result())
+                clock.lap("hash")
+                store = publish_grid(config.store, info, *found)
+        finally:
+            slide.close()
+        content_hash = hashing.result()
     remember_hash(path, content_hash, stamp)
     clock.lap("tissue")
     card = encoder.card.to_dict()
@@ -389,7 +398,10 @@ def plan_slide(source: SlideSource, config: ExtractConfig) -> Plan:
     return Plan(source.slide_id, content_hash, writer.tiles, writer, chunks, clock.seconds)
 
 
-def _lay_grid(slide: Slide, config: ExtractConfig) -> FeatureStore:
+def _find_tiles(
+    slide: Slide, config: ExtractConfig
+) -> tuple[TissueMask, TileGrid, dict[str, Any], dict[str, Any] | None]:
+    """Tissue, tiles, recipe and quality of a slide, as `publish_grid` takes them."""
     overview = read_overview(slide)
     check_brightfield(overview)
     check_readable(overview, config.max_bad)
@@ -402,7 +414,7 @@ def _lay_grid(slide: Slide, config: ExtractConfig) -> FeatureStore:
             f"{slide.info.slide_id}: {found}, and no tile of {config.tiles.tile_px} px at {config.tiles.mpp:g} um/px "
             f"that is at least {config.tiles.min_tissue:.0%} tissue"
         )
-    return publish_grid(config.store, slide.info, tissue, grid, config.recipe, quality.to_dict())
+    return tissue, grid, config.recipe, quality.to_dict()
 
 
 def _still_fits(store: FeatureStore, slide: Slide, config: ExtractConfig) -> bool:

@@ -193,7 +193,7 @@ def test_a_fault_at_any_stage_ends_its_slide_only_and_the_next_run_goes_on(
     slides = find_slides([slide, other])
     with monkeypatch.context() as patch:
         if stage == "plan":
-            patch.setattr(module, "_lay_grid", only_small(module._lay_grid))
+            patch.setattr(module, "_find_tiles", only_small(module._find_tiles))
             patch.setattr(
                 module, "read_overview", lambda slide: fail() if slide.info.slide_id == "small" else READ(slide)
             )
