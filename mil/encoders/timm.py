@@ -28,13 +28,18 @@ class TimmEncoder:
 
     def __init__(self, model: Any, card: EncoderCard, device: str, half: Literal["bfloat16", "float16"] = "bfloat16"):
         torch = import_torch()
+        from mil.encoders.folding import fold_batch_norm
+
         self._half = getattr(torch, half)
         self.card = card
         self.device = device
         self._batch = CPU_BATCH if device == "cpu" else GPU_BATCH
-        self._model = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-        self._scale = torch.tensor(card.std, device=device).mul(255).view(1, 3, 1, 1)
-        self._shift = torch.tensor(card.mean, device=device).mul(255).view(1, 3, 1, 1)
+        model = model.eval().requires_grad_(False)
+        fold_batch_norm(model)
+        self._model = model.to(device, memory_format=torch.channels_last)
+        # for whole rows of R G B R G B ..., which a processor multiplies many at a time
+        std, mean = (torch.tensor(values, device=device).repeat(card.tile_px) for values in (card.std, card.mean))
+        self._gain, self._offset = 1 / (255 * std), -mean / std
 
     def encode(self, tiles: np.ndarray) -> np.ndarray:
         torch = import_torch()
@@ -71,7 +76,14 @@ class TimmEncoder:
             pixels = tiles.contiguous(memory_format=torch.channels_last)
             if count < self._batch:
                 pixels = torch.cat([pixels, pixels.new_zeros((self._batch - count, *pixels.shape[1:]))])
-            return self._model((pixels.float() - self._shift) / self._scale)[:count].float()
+            return self._model(self._normalised(pixels))[:count].float()
+
+    def _normalised(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """(pixels / 255 - mean) / std of (n, 3, H, W) uint8 in channels_last, float32 in the same layout."""
+        count, channels, height, width = pixels.shape
+        rows = pixels.permute(0, 2, 3, 1).reshape(count, height, width * channels).float()
+        rows.mul_(self._gain).add_(self._offset)
+        return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def load_timm(name: str, weights: Path | None, device: str) -> TimmEncoder:
