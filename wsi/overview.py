@@ -61,7 +61,7 @@ class Overview:
     @property
     def unreadable_share(self) -> float:
         """Share of the scanned bounds that cannot be decoded, 0 to 1."""
-        return 1 - float(self.readable.mean())
+        return 1 - np.count_nonzero(self.readable) / self.readable.size
 
 
 def read_overview(slide: Slide, *, mpp: float = OVERVIEW_MPP) -> Overview:

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass
 import cv2
 import numpy as np
 
+from wsi.appearance import appearance
 from wsi.artefacts import find_ink
 from wsi.errors import TileReadError
-from wsi.glass import glass_colour, optical_density
+from wsi.glass import learn_glass
 from wsi.overview import Overview, read_overview
 from wsi.resample import read_scaled
 from wsi.slide import Slide
-from wsi.tissue import TissueMask, tissue_of_density
+from wsi.tissue import TissueMask, tissue_of_appearance
 
 FOCUS_MPP = 1.0
 """Scale at which focus is measured, um/px: nuclei have edges there, and JPEG noise is mostly averaged away."""
@@ -24,6 +25,8 @@ MAX_FOCUS_FIELDS = 12
 
 MIN_FIELD_TISSUE = 0.75
 """Least share of tissue in a field; the edge against the glass is no measure of focus."""
+
+_DENSITY_OF_GREY = -np.log10((np.arange(256, dtype=np.float64) + 1) / 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class QcReport:
 
 
 def find_tissue_with_qc(slide: Slide, overview: Overview | None = None) -> tuple[TissueMask, QcReport]:
-    """Tissue and quality of a slide in one go: the overview and its optical density are made once.
+    """Tissue and quality of a slide in one go: the overview is read and measured once.
 
     Parameters
     ----------
@@ -72,14 +75,15 @@ def find_tissue_with_qc(slide: Slide, overview: Overview | None = None) -> tuple
     """
     if overview is None:
         overview = read_overview(slide)
-    density = optical_density(overview)
-    pen, surround = find_ink(overview.pixels, density, overview.side_um)
-    tissue = tissue_of_density(overview, density, pen | surround)
+    glass = learn_glass(overview)
+    seen = appearance(overview, glass)
+    pen, surround = find_ink(seen.ink, overview.side_um)
+    tissue = tissue_of_appearance(overview, seen, pen | surround)
     sharpness = focus_of_fields(slide, tissue)
     report = QcReport(
-        glass_rgb=glass_colour(overview),
-        pen_share=float(pen.mean()),
-        surround_share=float(surround.mean()),
+        glass_rgb=glass.rgb,
+        pen_share=np.count_nonzero(pen) / pen.size,
+        surround_share=np.count_nonzero(surround) / surround.size,
         unreadable_share=overview.unreadable_share,
         focus=float(np.median(sharpness)) if len(sharpness) else None,
         focus_fields=len(sharpness),
@@ -113,8 +117,8 @@ def sharpness_of(pixels: np.ndarray) -> float:
 
     A 3 x 3 binomial goes first, so that the noise of a pale or badly blurred field does not pass for sharpness.
     """
-    grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY).astype(np.float64)
-    density = -np.log10((grey + 1) / 256)
+    grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    density = cv2.LUT(grey, _DENSITY_OF_GREY)
     variance = float(density.var())
     if variance < 1e-9:
         return 0.0

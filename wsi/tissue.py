@@ -7,8 +7,11 @@ import numpy as np
 from shapely import affinity
 from shapely.geometry import Polygon
 
-from wsi.artefacts import find_ink, morph
-from wsi.glass import check_brightfield, empty_glass, mean, optical_density, spread
+from wsi.appearance import Appearance, appearance
+from wsi.artefacts import find_ink, holding, pieces
+from wsi.bands import bands
+from wsi.glass import check_brightfield, learn_glass
+from wsi.morphology import morph
 from wsi.outline import mask_polygons
 from wsi.overview import OVERVIEW_MPP, Overview, read_overview
 from wsi.slide import Slide
@@ -32,14 +35,17 @@ LOWEST_COLOUR = (0.01, 0.03)
 """Range of the threshold, optical density between channels; in it, the noise of the glass decides. 0.01 is 2 % of the
 light, which the eye hardly sees; at 0.03 the palest tissue that can be graded would be lost."""
 
-GREYNESS = 0.08
-"""A pixel whose channels differ by less than this share of their mean density is grey: shadow, dust, glass edge."""
-
 INK_FRINGE_UM = 40.0
 """Colour within this distance of ink that is less than twice as wide belongs to the ink."""
 
 WALL_UM = 24.0
 """Half the width of the thickest wall between fat cells; what is thicker is solid tissue and is not closed."""
+
+PLACES_AT_ONCE = 1 << 16
+"""Rectangles whose share of tissue is worked out at once."""
+
+MEDIAN_SAMPLE_PX = 1 << 16
+"""Pixels that tell about where a median is."""
 
 FAT_CELL_UM = 130.0
 """Widest gap between walls that is closed; fat cells are 50 to 120 um wide."""
@@ -70,7 +76,7 @@ class TissueMask:
     def area_um2(self) -> float:
         """Area of the tissue in square micrometres."""
         px_um = self.downsample[0] * self.mpp[0] * self.downsample[1] * self.mpp[1]
-        return float(self.mask.sum()) * px_um
+        return np.count_nonzero(self.mask) * px_um
 
     def polygons(self) -> list[Polygon]:
         """Outlines with holes in level-0 px; see `tissue_polygons`."""
@@ -91,9 +97,16 @@ class TissueMask:
         ndarray (N,) float32
             0 to 1; what hangs over the mask's edge counts as no tissue.
         """
-        integral = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1))
-        integral[1:, 1:] = self.mask.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
-        left_top = (np.asarray(coords, dtype=np.float64) - self.origin_px0) / self.downsample
+        integral = cv2.integral(np.ascontiguousarray(self.mask).view(np.uint8), sdepth=cv2.CV_32S)
+        places = np.asarray(coords)
+        share = np.empty(len(places), np.float32)
+        for start in range(0, len(places), PLACES_AT_ONCE):
+            some = slice(start, start + PLACES_AT_ONCE)
+            share[some] = self._fraction(integral, places[some], side_px0)
+        return share
+
+    def _fraction(self, integral: np.ndarray, coords: np.ndarray, side_px0: tuple[float, float]) -> np.ndarray:
+        left_top = (coords.astype(np.float64) - self.origin_px0) / self.downsample
         size = np.array([side_px0[0] / self.downsample[0], side_px0[1] / self.downsample[1]])
         (x0, y0), (x1, y1) = left_top.T, (left_top + size).T
         total = (
@@ -102,7 +115,7 @@ class TissueMask:
             - _bilinear(integral, x1, y0)
             + _bilinear(integral, x0, y0)
         )
-        return np.clip(total / size.prod(), 0, 1).astype(np.float32)
+        return np.clip(total / size.prod(), 0, 1)
 
 
 def _bilinear(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -141,41 +154,40 @@ def find_tissue(source: Slide | Overview, *, mpp: float = TISSUE_MPP) -> TissueM
         If the slide has no believable pixel size.
     """
     overview = source if isinstance(source, Overview) else read_overview(source, mpp=mpp)
-    density = optical_density(overview)
-    pen, surround = find_ink(overview.pixels, density, overview.side_um)
-    return tissue_of_density(overview, density, pen | surround)
+    seen = appearance(overview, learn_glass(overview))
+    pen, surround = find_ink(seen.ink, overview.side_um)
+    return tissue_of_appearance(overview, seen, pen | surround)
 
 
-def tissue_of_density(overview: Overview, density: np.ndarray, ink: np.ndarray) -> TissueMask:
-    """`find_tissue` where the optical density (H, W, 3) and the ink (H, W) bool are known already."""
+def tissue_of_appearance(overview: Overview, seen: Appearance, ink: np.ndarray) -> TissueMask:
+    """`find_tissue` where the appearance and the ink (H, W) bool are known already; uses the former up."""
     area_um2 = overview.px_um[0] * overview.px_um[1]
     side_um = overview.side_um
-    colour = _colour(density, ink | ~overview.readable)
-    glass = empty_glass(density)
+    colour, glass = seen.colour, seen.empty
+    off = ink | ~overview.readable
+    if off.any():
+        colour[off] = 0
     mask = _coloured(colour, glass, side_um)
     fringe = _ink_fringe(mask, ink, side_um)
-    mask &= ~fringe
-    colour[fringe] = 0
+    if fringe.any():
+        mask &= ~fringe
+        colour[fringe] = 0
     mask |= _fat(colour, glass, mask, side_um)
     mask = _trimmed(mask, colour)
     mask = ~_without_small(~mask, SMALLEST_HOLE_UM2 / area_um2) & overview.readable
     # The coloured fringe of a glass edge is long and thin; a thin strand of tissue hangs on something thicker.
-    mask = _holding(mask, morph(mask, cv2.MORPH_OPEN, 1))
+    mask = holding(mask, morph(mask, "open", 1))
     mask = _without_small(mask, SMALLEST_PIECE_UM2 / area_um2)
     return TissueMask(mask, overview.downsample, overview.origin_px0, overview.mpp)
-
-
-def _colour(density: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """How much the densities of the channels differ (H, W) float32; 0 where they are grey, and where `off`."""
-    colour = spread(density)
-    return np.where(off | (colour < GREYNESS * mean(density)), np.float32(0), colour)
 
 
 def _coloured(colour: np.ndarray, glass: np.ndarray, side_um: float) -> np.ndarray:
     """Pixels (H, W) bool whose colour stands out of the glass's noise, where some of the piece does so clearly."""
     smooth = cv2.GaussianBlur(colour, (0, 0), SMOOTHING_UM / side_um)
-    weak = _threshold(smooth[glass])
-    return _holding(smooth > weak, smooth > 2 * weak)
+    weak = _threshold(smooth, glass)
+    coloured, clearly = smooth > weak, smooth > 2 * weak
+    del smooth
+    return holding(coloured, clearly)
 
 
 def _ink_fringe(coloured: np.ndarray, ink: np.ndarray, side_um: float) -> np.ndarray:
@@ -183,14 +195,34 @@ def _ink_fringe(coloured: np.ndarray, ink: np.ndarray, side_um: float) -> np.nda
     if not ink.any():
         return ink
     reach = round(INK_FRINGE_UM / side_um)
-    return coloured & morph(ink, cv2.MORPH_DILATE, reach) & ~morph(coloured, cv2.MORPH_OPEN, reach)
+    return coloured & morph(ink, "dilate", reach) & ~morph(coloured, "open", reach)
 
 
-def _threshold(glass: np.ndarray) -> float:
+def _threshold(colour: np.ndarray, glass: np.ndarray) -> float:
     """Least colour that is no noise: some times the median of the glass, within `LOWEST_COLOUR`."""
-    if not glass.size:
+    if not glass.any():
         return sum(LOWEST_COLOUR) / 2
-    return float(np.clip(6 * np.median(glass), *LOWEST_COLOUR))
+    return float(np.clip(6 * _median(colour, glass), *LOWEST_COLOUR))
+
+
+def _median(values: np.ndarray, where: np.ndarray) -> np.float32:
+    """Median of (H, W) float32 in some places: a sample says about where it is, and only what is there is sorted."""
+    step = max(1, round((values.size / MEDIAN_SAMPLE_PX) ** 0.5))
+    sample = values[::step, ::step][where[::step, ::step]]
+    low, high = np.quantile(sample, (0.45, 0.55), method="nearest") if sample.size else (0, 0)
+    count = below = 0
+    near = []
+    for rows, _, _ in bands(values.shape):
+        here = values[rows][where[rows]]
+        count += here.size
+        below += int(np.count_nonzero(here < low))
+        near.append(here[(here >= low) & (here <= high)])
+    middle = np.concatenate(near)
+    ranks = [(count - 1) // 2 - below, count // 2 - below]
+    if not 0 <= ranks[0] <= ranks[1] < len(middle):
+        return np.float32(np.median(values[where]))
+    middle.partition(ranks)
+    return np.mean(middle[ranks])
 
 
 def _fat(colour: np.ndarray, glass: np.ndarray, coloured: np.ndarray, side_um: float) -> np.ndarray:
@@ -200,13 +232,13 @@ def _fat(colour: np.ndarray, glass: np.ndarray, coloured: np.ndarray, side_um: f
     joins them; what it makes of a single strand is too narrow for the opening that follows. Solid tissue takes part
     beside fat only, else the closing would bridge its clefts.
     """
-    thin = colour > 1.2 * _threshold(colour[glass])
-    solid = morph(coloured, cv2.MORPH_OPEN, round(WALL_UM / side_um))
-    walls = _without_small(thin & ~morph(solid, cv2.MORPH_DILATE, 1), WALL_UM * 2 / side_um, connectivity=8)
+    thin = colour > 1.2 * _threshold(colour, glass)
+    solid = morph(coloured, "open", round(WALL_UM / side_um))
+    walls = _without_small(thin & ~morph(solid, "dilate", 1), WALL_UM * 2 / side_um, connectivity=8)
     reach = round(FAT_CELL_UM / 2 / side_um)
-    cells = morph(walls, cv2.MORPH_CLOSE, reach)
-    cells = morph(cells, cv2.MORPH_OPEN, round(FAT_CELL_UM / 3 / side_um))
-    return morph(cells | coloured, cv2.MORPH_CLOSE, reach) & morph(cells, cv2.MORPH_DILATE, reach)
+    cells = morph(walls, "close", reach)
+    cells = morph(cells, "open", round(FAT_CELL_UM / 3 / side_um))
+    return morph(cells | coloured, "close", reach) & morph(cells, "dilate", reach)
 
 
 def _trimmed(mask: np.ndarray, colour: np.ndarray) -> np.ndarray:
@@ -214,27 +246,25 @@ def _trimmed(mask: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
     Smoothing and a low threshold push the outline outwards by about a pixel, which for a small piece is much.
     """
-    core = morph(mask, cv2.MORPH_ERODE, 2).astype(np.float32)
-    share = cv2.blur(core, (7, 7))
-    inside = cv2.blur(core * colour, (7, 7)) / np.maximum(share, 1e-6)
-    pale = (core == 0) & (share > 0.05) & (cv2.GaussianBlur(colour, (0, 0), 0.5) < 0.5 * inside)
-    return mask & ~pale
+    whole_core = morph(mask, "erode", 2)
+    trimmed = mask.copy()
+    for rows, around, inner in bands(mask.shape, 3):
+        if not mask[rows].any():
+            continue
+        core = whole_core[around].astype(np.float32)
+        share = cv2.blur(core, (7, 7))
+        inside = cv2.blur(core * colour[around], (7, 7)) / np.maximum(share, np.float32(1e-6))
+        pale = (core == 0) & (share > 0.05) & (cv2.GaussianBlur(colour[around], (0, 0), 0.5) < 0.5 * inside)
+        trimmed[rows] &= ~pale[inner]
+    return trimmed
 
 
 def _without_small(mask: np.ndarray, least_px: float, *, connectivity: int = 4) -> np.ndarray:
     """Without the connected pieces of fewer than `least_px` pixels."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=connectivity)
     keep = stats[:, cv2.CC_STAT_AREA] >= least_px
     keep[0] = False
-    return keep[labels]
-
-
-def _holding(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """The 8-connected pieces of a mask that hold a seed."""
-    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    keep = np.zeros(count, bool)
-    keep[labels[seeds & mask]] = True
-    return keep[labels]
+    return pieces(keep, labels)
 
 
 def tissue_polygons(tissue: TissueMask, *, tolerance_px: float = 1.0) -> list[Polygon]:
@@ -258,4 +288,4 @@ def tissue_polygons(tissue: TissueMask, *, tolerance_px: float = 1.0) -> list[Po
     ]
 
 
-__all__ = ["TISSUE_MPP", "TissueMask", "check_brightfield", "find_tissue", "tissue_of_density", "tissue_polygons"]
+__all__ = ["TISSUE_MPP", "TissueMask", "check_brightfield", "find_tissue", "tissue_of_appearance", "tissue_polygons"]
