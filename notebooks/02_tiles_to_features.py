@@ -28,8 +28,6 @@
 # %%
 import json
 import warnings
-from contextlib import redirect_stderr
-from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -39,7 +37,7 @@ from IPython.display import Markdown, display
 
 from mil.encoders import load_encoder
 from workflows.extract import extract
-from workflows.pipeline import ExtractConfig
+from workflows.pipeline import ExtractConfig, Listener
 from workflows.sources import find_slides
 from workflows.verify import verify
 from wsi.annotations import read_regions, tile_coverage
@@ -149,14 +147,13 @@ print(f"{tiles.pixels.shape} {tiles.pixels.dtype}  ->  {features.shape} {feature
 #
 # The same for all slides, through the function behind `histograde extract`: tissue, tiles, features, one Zarr v3
 # store per slide. Work is cut into chunks of tiles, each of which is written once and noted with its checksum, so
-# that a crash costs one chunk. The default is 512 tiles; these slides are small, so here it is 16. (Progress goes to
-# the error stream, which is kept off this page because it says how fast the machine is.)
+# that a crash costs one chunk. The default is 512 tiles; these slides are small, so here it is 16. (Progress would say
+# on this page how fast the machine is; `Listener()` hears of it and shows nothing.)
 
 # %%
 name = encoder.card.name
 config = ExtractConfig(store=work / "features", encoder=name, device="cpu", chunk_tiles=16)
-with redirect_stderr(StringIO()):
-    summary = extract(find_slides([slides]), config)
+summary = extract(find_slides([slides]), config, Listener())
 
 print(f"{summary.slides} slides, {len(summary.quarantined)} in quarantine")
 print(f"{summary.tiles} tiles in {summary.chunks} chunks, {summary.bad} of them bad")
@@ -216,8 +213,7 @@ except CorruptStoreError as error:
 # damaged; the result is the same to the byte.
 
 # %%
-with redirect_stderr(StringIO()):
-    repair = extract(find_slides([slides]), config)
+repair = extract(find_slides([slides]), config, Listener())
 
 print(f"{repair.chunks} of {summary.chunks} chunks computed again")
 print(verify(work / "features")[0][-1])

@@ -32,8 +32,6 @@
 # %%
 import csv
 import warnings
-from contextlib import redirect_stderr
-from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,7 +46,7 @@ from workflows.evaluate import EvaluateConfig, evaluate, read_predictions
 from workflows.extract import extract
 from workflows.grade import GradeConfig, grade
 from workflows.localisation import held_out_scores, localise
-from workflows.pipeline import ExtractConfig
+from workflows.pipeline import ExtractConfig, Listener
 from workflows.results import load_run, load_slide
 from workflows.sources import find_slides
 from workflows.train import TrainConfig, train
@@ -110,8 +108,8 @@ except MissingPackageError as error:
     print(f"using toy instead of lite0: {error}")
 
 sources = find_slides([work / "train" / "slides"])
-with redirect_stderr(StringIO()):  # progress, which says how fast this machine is
-    features = extract(sources, ExtractConfig(work / "features", encoder, device="cpu"))
+quiet = Listener()  # instead of progress, which says how fast this machine is
+features = extract(sources, ExtractConfig(work / "features", encoder, device="cpu"), quiet)
 print(f"{features.tiles} tiles of {features.slides} slides by {encoder}")
 
 # %% [markdown]
@@ -243,8 +241,7 @@ cut_off.write_bytes(whole[: len(whole) // 3])
 
 run = work / "run"
 sources = find_slides([*(one.path for one in new), cut_off])
-with redirect_stderr(StringIO()):
-    done = grade(sources, GradeConfig(work / "model", run, run / "features", device="cpu"))
+done = grade(sources, GradeConfig(work / "model", run, run / "features", device="cpu"), quiet)
 
 print(f"{len(done.gradings)} graded, {len(done.quarantined)} in quarantine")
 for one in done.quarantined:

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "extract": ("workflows.extract", "Slides to tissue, tiles and features, in one store per slide."),
     "train": ("workflows.train", "Features and labels to a model that grades, with held-out figures."),
     "grade": ("workflows.grade", "Slides to grades, heatmaps, a worklist and a report: the main job."),
+    "status": ("workflows.status", "How far a run is, from another terminal or machine: slides, rates, time left."),
     "evaluate": ("workflows.evaluate", "Predictions against labels: metrics with intervals, and plots."),
     "render": ("workflows.render", "The heatmaps of a run again, from its stored scores."),
     "report": ("workflows.report", "The report of a run again, from its stored scores."),

@@ -33,6 +33,8 @@ class RunRecord:
         Slides, tiles, bad tiles, quarantined ...
     timings_s : mapping
         Seconds by stage, summed over workers; `wall` is the clock's.
+    throughput : mapping
+        As `throughput` makes it, where slides went through.
     """
 
     command: str
@@ -41,6 +43,7 @@ class RunRecord:
     outputs: dict[str, str] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
     timings_s: dict[str, float] = field(default_factory=dict)
+    throughput: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write `run.json` into a folder, atomically."""
@@ -52,9 +55,26 @@ class RunRecord:
             "outputs": self.outputs,
             "counts": self.counts,
             "timings_s": {stage: round(seconds, 3) for stage, seconds in self.timings_s.items()},
+            "throughput": self.throughput,
         }
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "run.json", record)
+
+
+def throughput(slides: int, timings_s: Mapping[str, float]) -> dict[str, Any]:
+    """Slides per hour of the clock, and what a slide costs by stage: seconds of a worker. Empty if there was none.
+
+    Parameters
+    ----------
+    slides : int
+        That went through; what was spent on the others is in what these cost.
+    timings_s : mapping
+        As in `RunRecord`.
+    """
+    if not slides:
+        return {}
+    cost = {stage: round(spent / slides, 4) for stage, spent in timings_s.items() if stage != "wall"}
+    return {"slides_per_hour": round(slides * 3600 / timings_s["wall"], 2), "seconds_per_slide": cost}
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ import typer
 from workflows.options import MAX_BAD, Device, MaxBad, ReaderName, SlideMpp, Slides, Weights, Workers
 
 if TYPE_CHECKING:
-    from workflows.pipeline import ExtractConfig, Failure, SlideResult
+    from workflows.pipeline import ExtractConfig, Failure, Listener, SlideResult
     from workflows.sources import SlideSource
     from wsi.kernels import Kernel
 
@@ -132,8 +132,15 @@ def make_root(store: Path) -> None:
         raise UsageError(f"{store}: cannot be the folder of the stores ({error.strerror}); check --store") from error
 
 
-def extract(sources: "list[SlideSource]", config: "ExtractConfig") -> ExtractSummary:
-    """Extract features of all slides, with progress, and write `run.json` into the store's folder.
+def extract(
+    sources: "list[SlideSource]", config: "ExtractConfig", listener: "Listener | None" = None
+) -> ExtractSummary:
+    """Extract features of all slides, and write `run.json` and the log into the store's folder.
+
+    Parameters
+    ----------
+    listener : Listener, optional
+        Hears how the work goes instead of a display on standard error; `Listener()` is quiet.
 
     Raises
     ------
@@ -141,17 +148,22 @@ def extract(sources: "list[SlideSource]", config: "ExtractConfig") -> ExtractSum
         If the encoder cannot be loaded or does not take such tiles. A slide's own fault is in the summary instead.
     """
     from workflows.cluster import connect
-    from workflows.config import RunRecord
+    from workflows.config import RunRecord, throughput
     from workflows.pipeline import check_encoder_takes, run_pipeline, total_seconds
-    from workflows.progress import Progress
+    from workflows.progress import listening
+    from workflows.run_log import RunLog
 
     make_root(config.store)
     check_encoder_takes(config)
     summary = ExtractSummary()
     start = time.perf_counter()
-    with connect(config.workers) as client, Progress("extract") as progress:
-        progress.begin(len(sources))
-        for result in run_pipeline(client, sources, config, progress):
+    with (
+        RunLog(config.store, "extract", len(sources), config) as log,
+        connect(config.workers) as client,
+        listening("extract", client, log, listener) as ears,
+    ):
+        ears.begin(len(sources))
+        for result in run_pipeline(client, sources, config, ears):
             summary.add(result)
     summary.seconds = time.perf_counter() - start
     record = RunRecord("extract", asdict(replace(config, store=Path(config.store))))
@@ -164,5 +176,6 @@ def extract(sources: "list[SlideSource]", config: "ExtractConfig") -> ExtractSum
         "chunks_computed": summary.chunks,
     }
     record.timings_s = total_seconds(summary.results) | {"wall": summary.seconds}
+    record.throughput = throughput(summary.slides - len(summary.quarantined), record.timings_s)
     record.write(config.store)
     return summary

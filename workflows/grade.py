@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mil.model_folder import GradingModel
     from mil.prediction import Prediction
     from workflows.gradings import Grading, ModelSummary, Quarantined
-    from workflows.pipeline import ExtractConfig, SlideResult
+    from workflows.pipeline import ExtractConfig, Listener, SlideResult
     from workflows.results import GradedSlide
     from workflows.sources import SlideSource
     from wsi.slide import Slide
@@ -41,7 +41,8 @@ def command(
 ) -> None:
     """Slides to grades, heatmaps, a worklist and a report: extracts what is missing, then predicts.
 
-    Writes predictions.csv (and .parquet), worklist.csv, quarantine.csv, run.json, heatmaps/ and report/index.html.
+    Writes predictions.csv (and .parquet), worklist.csv, quarantine.csv, run.json, log.jsonl, heatmaps/ and
+    report/index.html.
     Exit code 0: all graded. 3: some slides are in quarantine, each with its reason.
 
     Example: `histograde grade archive/ --model model/ --out graded/`
@@ -104,11 +105,16 @@ class GradeSummary:
         return "\n".join(lines)
 
 
-def grade(sources: "list[SlideSource]", config: GradeConfig) -> GradeSummary:
+def grade(sources: "list[SlideSource]", config: GradeConfig, listener: "Listener | None" = None) -> GradeSummary:
     """Grade slides into a run folder.
 
     A second call with the same folder does only what is missing. Features that lie in the store already are used
     after a check of their checksums.
+
+    Parameters
+    ----------
+    listener : Listener, optional
+        Hears how the work goes instead of a display on standard error; `Listener()` is quiet.
 
     Raises
     ------
@@ -116,12 +122,9 @@ def grade(sources: "list[SlideSource]", config: GradeConfig) -> GradeSummary:
         If the model or its encoder cannot be loaded, or the run folder holds the work of another model.
     """
     from mil.model_folder import load_model
-    from workflows.cluster import connect
-    from workflows.gradings import Quarantined, save_model, save_predictions, save_quarantine
-    from workflows.pages import write_report
-    from workflows.pipeline import check_encoder_takes, run_pipeline, worker_encoder
-    from workflows.progress import Progress
-    from workflows.worklist import rank_slides, save_worklist
+    from workflows.gradings import save_model
+    from workflows.pipeline import check_encoder_takes, worker_encoder
+    from workflows.run_log import RunLog
     from wsi.store_writer import check_card
 
     start = time.perf_counter()
@@ -133,12 +136,38 @@ def grade(sources: "list[SlideSource]", config: GradeConfig) -> GradeSummary:
     config.out.mkdir(parents=True, exist_ok=True)
     _check_same_model(config.out, summary)
     save_model(config.out, summary)
+    with RunLog(config.out, "grade", len(sources), extraction) as log:
+        results = _grade_each(sources, config, extraction, summary, log, listener)
+        return _save(config, results, start)
+
+
+def _grade_each(
+    sources: "list[SlideSource]",
+    config: GradeConfig,
+    extraction: "ExtractConfig",
+    summary: "ModelSummary",
+    log: "Listener",
+    listener: "Listener | None",
+) -> "list[SlideResult]":
+    from workflows.cluster import connect
+    from workflows.pipeline import run_pipeline
+    from workflows.progress import listening
+
     results = []
-    with connect(config.workers) as client, Progress("grade") as progress:
-        progress.begin(len(sources))
+    with connect(config.workers) as client, listening("grade", client, log, listener) as ears:
+        ears.begin(len(sources))
         finish = GradeOne(config.out, config.model, config.reader, summary)
-        for result in run_pipeline(client, sources, extraction, progress, finish):
+        for result in run_pipeline(client, sources, extraction, ears, finish):
             results.append(result)
+    return results
+
+
+def _save(config: GradeConfig, results: "list[SlideResult]", start: float) -> GradeSummary:
+    """The tables and the report of a run; `start` is what the clock of `time.perf_counter` showed."""
+    from workflows.gradings import Quarantined, save_predictions, save_quarantine
+    from workflows.pages import write_report
+    from workflows.worklist import rank_slides, save_worklist
+
     results.sort(key=lambda result: result.source.slide_id)
     gradings = [result.value for result in results if result.failure is None]
     quarantined = [
@@ -336,7 +365,7 @@ def _check_same_model(out: Path, summary: "ModelSummary") -> None:
 
 
 def _write_record(config: GradeConfig, results: "list[SlideResult]", done: GradeSummary) -> None:
-    from workflows.config import RunRecord
+    from workflows.config import RunRecord, throughput
     from workflows.pipeline import total_seconds
     from wsi.files import file_record
 
@@ -354,4 +383,5 @@ def _write_record(config: GradeConfig, results: "list[SlideResult]", done: Grade
         "chunks_computed": sum(one.chunks for one in results),
     }
     record.timings_s = total_seconds(results) | {"wall": done.seconds}
+    record.throughput = throughput(len(done.gradings), record.timings_s)
     record.write(config.out)

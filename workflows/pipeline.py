@@ -8,7 +8,9 @@ quarantined with its reason, and the loop goes on.
 
 import json
 import logging
+import os
 import shutil
+import socket
 import threading
 import time
 import traceback
@@ -119,13 +121,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
-    """One chunk is in its store."""
+    """One chunk is in its store; `device` is where it was encoded (`encoder_place`)."""
 
     slide_id: str
     chunk: int
     tiles: int
     bad: int
     seconds: dict[str, float]
+    device: str = "cpu"
 
 
 @dataclass(slots=True)
@@ -161,6 +164,29 @@ class Listener:
 
     def slide(self, result: SlideResult) -> None:
         """A slide is through, or in quarantine."""
+
+
+class Listeners(Listener):
+    """Tells several what it hears, in their order."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def begin(self, slides: int) -> None:
+        for one in self._listeners:
+            one.begin(slides)
+
+    def planned(self, plan: Plan) -> None:
+        for one in self._listeners:
+            one.planned(plan)
+
+    def chunk(self, done: ChunkDone) -> None:
+        for one in self._listeners:
+            one.chunk(done)
+
+    def slide(self, result: SlideResult) -> None:
+        for one in self._listeners:
+            one.slide(result)
 
 
 def run_pipeline(
@@ -465,7 +491,7 @@ def extract_chunk(source: SlideSource, writer: FeatureWriter, chunk: int, config
         clock.lap("encode")
         writer.write(chunk, np.concatenate(rows), np.concatenate(values), tuple(bad))
         clock.lap("write")
-        return ChunkDone(source.slide_id, chunk, sum(map(len, rows)), len(bad), clock.seconds)
+        return ChunkDone(source.slide_id, chunk, sum(map(len, rows)), len(bad), clock.seconds, encoder_place(encoder))
     for batch in reader.batches(writer.rows(chunk), READ_BATCH):
         clock.lap("read")
         rows.append(batch.rows)
@@ -474,7 +500,7 @@ def extract_chunk(source: SlideSource, writer: FeatureWriter, chunk: int, config
         clock.lap("encode")
     writer.write(chunk, np.concatenate(rows), np.concatenate(values), tuple(bad))
     clock.lap("write")
-    return ChunkDone(source.slide_id, chunk, sum(map(len, rows)), len(bad), clock.seconds)
+    return ChunkDone(source.slide_id, chunk, sum(map(len, rows)), len(bad), clock.seconds, encoder_place(encoder))
 
 
 def finish_slide(finish: Any, source: SlideSource, path: Path, spent_s: float) -> tuple[Any, dict[str, float]]:
@@ -537,6 +563,13 @@ def worker_encoder(config: ExtractConfig) -> Encoder:
         if key not in _encoders:
             _encoders[key] = load_encoder(config.encoder, weights=config.weights, device=config.device)
         return _encoders[key]
+
+
+def encoder_place(encoder: Encoder) -> str:
+    """ "cpu", or which card of which machine it runs on: equal for workers that share one."""
+    if encoder.device == "cpu":
+        return "cpu"
+    return f"{socket.gethostname()} {encoder.device} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}".rstrip()
 
 
 def check_encoder_takes(config: ExtractConfig) -> None:
@@ -642,4 +675,4 @@ def remember_hash(store: Path, content_hash: str, stamp: Stamp) -> None:
     write_json(store / NOTE, {"stamp": stamp, "content_hash": content_hash})
 
 
-__all__ = ["ExtractConfig", "Failure", "Listener", "Plan", "SlideResult", "run_pipeline"]
+__all__ = ["ExtractConfig", "Failure", "Listener", "Listeners", "Plan", "SlideResult", "run_pipeline"]

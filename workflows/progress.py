@@ -2,19 +2,32 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workflows.pipeline import ChunkDone, Failure, Listener, Plan, SlideResult
+from workflows.pipeline import ChunkDone, Failure, Listener, Listeners, Plan, SlideResult
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 PLAIN_EVERY_S = 10.0
 
 
 class Progress(Listener):
-    """Slides done, tiles/s, time left, bad tiles and quarantined slides, as a context manager."""
+    """Slides done, tiles/s, time left, bad tiles and quarantined slides, as a context manager.
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    Parameters
+    ----------
+    title : str
+    dashboard : str or None
+        Address of Dask's dashboard, shown once.
+    """
+
+    def __init__(self, title: str, dashboard: str | None = None) -> None:
+        self._title, self._dashboard = title, dashboard
         self._terminal = sys.stderr.isatty()
         self._slides = self._done = self._quarantined = self._tiles = self._bad = 0
         self._share: dict[str, tuple[int, int]] = {}
@@ -39,6 +52,8 @@ class Progress(Listener):
         self._start = self._last = time.monotonic()
         if not self._terminal:
             print(f"{self._title}: {slides} slides", file=sys.stderr, flush=True)
+        if self._dashboard is not None:
+            self._say(f"  Dask's dashboard: {self._dashboard}")
         self._show()
 
     def planned(self, plan: Plan) -> None:
@@ -77,6 +92,25 @@ class Progress(Listener):
             self._bar.console.print(line, markup=False, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def listening(command: str, client: "Client", log: Listener, shown: Listener | None = None) -> Iterator[Listener]:
+    """A listener for the log of a run and for whoever looks on: `Progress`, unless another one is given."""
+    if shown is not None:
+        yield Listeners(shown, log)
+        return
+    with Progress(command, dashboard_address(client)) as progress:
+        yield Listeners(progress, log)
+
+
+def dashboard_address(client: "Client") -> str | None:
+    """Where Dask's dashboard is, or None: it needs bokeh, which is not always installed."""
+    try:
+        import_module("distributed.dashboard.scheduler")
+        return str(client.dashboard_link)
+    except (ImportError, KeyError):
+        return None
 
 
 def quarantine_line(failure: Failure) -> str:

@@ -5,6 +5,7 @@
     RUN/quarantine.csv              slides without a grade, and why (`Quarantined`)
     RUN/model.json                  the model in words and numbers (`ModelSummary`)
     RUN/run.json                    the record of the run
+    RUN/log.jsonl                   how it went (`workflows.run_log`)
     RUN/slides/<slide_id>/          slide.json, scores.npz, thumbnail.jpg, tile_01.png ... (`GradedSlide`)
 
 A slide's folder is complete when `slide.json` is there: it is written last. Everything below is enough to draw

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workflows.config import RunRecord, plain, read_defaults, versions
+from workflows.config import RunRecord, plain, read_defaults, throughput, versions
 from wsi.errors import UsageError
 
 
@@ -36,7 +36,15 @@ def test_record_is_written(tmp_path: Path) -> None:
         "outputs": {},
         "counts": {"slides": 1},
         "timings_s": {"wall": 1.235},
+        "throughput": {},
     }
+
+
+def test_throughput_is_by_slides_that_went_through() -> None:
+    timings_s = {"read": 6.0, "encode": 10.0, "wall": 72.0}
+    cost = {"read": 1.5, "encode": 2.5}
+    assert throughput(4, timings_s) == {"slides_per_hour": 200.0, "seconds_per_slide": cost}
+    assert throughput(0, timings_s) == {}
 
 
 def test_versions_of_what_can_change_a_result() -> None:

@@ -16,6 +16,7 @@ from tests.range_server import RangeServer
 from workflows.cli import main
 from workflows.grade import GradeConfig, GradeSummary, grade
 from workflows.pipeline import ExtractConfig, Listener, run_pipeline
+from workflows.run_state import RunLogReader
 from workflows.sources import find_slides
 from workflows.train import TrainConfig, train
 from wsi.errors import RecipeMismatchError
@@ -156,6 +157,21 @@ def test_record(first: tuple[Path, GradeSummary], slides: Path, models: list[Pat
     assert (record["counts"]["slides"], record["counts"]["graded"], record["counts"]["quarantined"]) == (3, 2, 1)
     assert record["counts"]["tiles"] == sum(one.tiles for one in summary.gradings)
     assert record["counts"]["chunks_computed"] > 0
+    timings, throughput = record["timings_s"], record["throughput"]
+    assert throughput["slides_per_hour"] == pytest.approx(2 * 3600 / timings["wall"], rel=1e-3)
+    assert throughput["seconds_per_slide"]["grade"] == pytest.approx(timings["grade"] / 2, abs=1e-3)
+
+
+def test_log_covers_the_run_until_the_report_is_written(first: tuple[Path, GradeSummary]) -> None:
+    log = first[0] / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (lines[0]["event"], lines[0]["command"], lines[0]["slides"]) == ("begin", "grade", 3)
+    assert (lines[-1]["event"], lines[-1]["outcome"]) == ("end", "finished")
+    assert not any(name in log.read_text() for pair in PATIENTS.items() for name in pair)
+    status = RunLogReader(first[0]).status(0.0)
+    assert (status.state, status.slides_done) == ("finished", 2)
+    assert status.quarantined == {rows(first[0] / "quarantine.csv")[0]["error_class"]: 1}
+    assert status.stages["grade"]["seconds"] > 0
 
 
 def test_again_computes_nothing_and_exits_with_3(
@@ -171,6 +187,8 @@ def test_again_computes_nothing_and_exits_with_3(
     after = contents(copied)
     assert json.loads(after.pop("run.json"))["counts"]["chunks_computed"] == 0
     before.pop("run.json")
+    before.pop("log.jsonl")
+    after.pop("log.jsonl")
     differing = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     assert not {name for name in differing if not name.startswith("report/")}
     assert before["predictions.csv"] == after["predictions.csv"]

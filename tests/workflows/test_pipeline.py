@@ -3,15 +3,17 @@
 import json
 import os
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mil.encoders.toy import ToyEncoder
 from tests.hostile.makers import damage_tile, flip, tissue_pixels, write_svs
 from workflows import pipeline as module
-from workflows.pipeline import ExtractConfig, Listener, run_pipeline
+from workflows.pipeline import ExtractConfig, Listener, encoder_place, run_pipeline
 from workflows.sources import SlideSource, find_slides
 from wsi.errors import UsageError
 from wsi.store import FeatureStore, store_path
@@ -270,6 +272,16 @@ def test_slides_are_admitted_as_others_end(cluster, tmp_path):
     for ended, _result in enumerate(results, start=1):
         assert taken <= ended + 2 * threads + 1
     assert taken == 40
+
+
+def test_workers_that_share_a_card_name_the_same_place_and_others_do_not(monkeypatch):
+    card = type("OnCard", (), {"device": "cuda:0"})()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    shared = encoder_place(card)
+    assert shared == encoder_place(card) == f"{socket.gethostname()} cuda:0"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert encoder_place(card) != shared
+    assert encoder_place(ToyEncoder()) == "cpu"
 
 
 def test_the_config_is_plain_and_travels():

@@ -42,7 +42,8 @@ def config(root: Path) -> ExtractConfig:
 
 def files_of(root: Path) -> dict[str, bytes]:
     found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if not name.endswith((".source.json", "run.json"))}
+    of_the_run = (".source.json", "run.json", "log.jsonl")
+    return {name: path.read_bytes() for name, path in found.items() if not name.endswith(of_the_run)}
 
 
 @pytest.fixture(scope="module")
