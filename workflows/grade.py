@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workflows.options import MAX_BAD, Device, MaxBad, ReaderName, SlideMpp, Slides, Weights, Workers
+from workflows.options import (
+    MAX_BAD,
+    Cluster,
+    ClusterOptions,
+    Device,
+    MaxBad,
+    ReaderName,
+    Scheduler,
+    SlideMpp,
+    Slides,
+    Weights,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from mil.model_folder import GradingModel
@@ -35,6 +47,9 @@ def command(
     slide_mpp: SlideMpp = None,
     weights: Weights = None,
     workers: Workers = 0,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
+    cluster_options: ClusterOptions = None,
     device: Device = "auto",
     reader: ReaderName = None,
     max_bad: MaxBad = MAX_BAD,
@@ -49,7 +64,8 @@ def command(
     from workflows.sources import find_slides
     from wsi.units import parse_mpp
 
-    config = GradeConfig(model, out, store or out / "features", weights, workers, device, reader, max_bad)
+    place = (scheduler, cluster, cluster_options)
+    config = GradeConfig(model, out, store or out / "features", weights, workers, device, reader, max_bad, *place)
     summary = grade(find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp)), config)
     typer.echo(summary.text(out))
     if summary.quarantined:
@@ -68,7 +84,7 @@ class GradeConfig:
         The run folder.
     store : Path
         Folder of the feature stores.
-    weights, workers, device, reader, max_bad
+    weights, workers, device, reader, max_bad, scheduler, cluster, cluster_options
         As in `workflows.pipeline.ExtractConfig`.
     """
 
@@ -80,6 +96,9 @@ class GradeConfig:
     device: str = "auto"
     reader: str | None = None
     max_bad: float = MAX_BAD
+    scheduler: str | None = None
+    cluster: str | None = None
+    cluster_options: Path | None = None
 
 
 @dataclass(slots=True)
@@ -134,9 +153,9 @@ def grade(sources: "list[SlideSource]", config: GradeConfig) -> GradeSummary:
     _check_same_model(config.out, summary)
     save_model(config.out, summary)
     results = []
-    with connect(config.workers) as client, Progress("grade") as progress:
+    with connect(*extraction.place) as client, Progress("grade") as progress:
         progress.begin(len(sources))
-        finish = GradeOne(config.out, config.model, config.reader, summary)
+        finish = GradeOne(config.out.absolute(), config.model.absolute(), config.reader, summary)
         for result in run_pipeline(client, sources, extraction, progress, finish):
             results.append(result)
     results.sort(key=lambda result: result.source.slide_id)
@@ -178,6 +197,9 @@ def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig
         reader=config.reader,
         max_bad=config.max_bad,
         workers=config.workers,
+        scheduler=config.scheduler,
+        cluster=config.cluster,
+        cluster_options=config.cluster_options,
     )
     for field, value in model.card.recipe["tissue"].items():
         if extraction.recipe["tissue"].get(field) != value:
@@ -188,7 +210,8 @@ def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig
     return extraction
 
 
-_models: "dict[Path, GradingModel]" = {}
+_models: "dict[tuple[Path, str], GradingModel]" = {}
+"""By folder and model_id: workers may outlive a run, and the folder hold another model by the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +233,10 @@ class GradeOne:
         from mil.model_folder import load_model
 
         clock = time.perf_counter()
-        if self.model not in _models:
-            _models[self.model] = load_model(self.model)
-        model = _models[self.model]
+        key = (self.model, self.summary.model_id)
+        if key not in _models:
+            _models[key] = load_model(self.model)
+        model = _models[key]
         model.check_store(store)
         prediction = model.predict(Bag.from_store(store, model.encoder))
         slide = source.open(reader=self.reader, content_hash=store.slide.content_hash)
