@@ -212,7 +212,7 @@ def check_folder_is_shared(client: "Client", folder: Path) -> None:
         It names the first such worker.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / f".seen-{uuid4().hex}"
+    mark = folder.absolute() / f".seen-{uuid4().hex}"
     mark.touch()
     try:
         seen = client.run(os.path.exists, str(mark), on_error="ignore")

@@ -135,7 +135,7 @@ def grade(sources: "list[SlideSource]", config: GradeConfig) -> GradeSummary:
         If the model or its encoder cannot be loaded, or the run folder holds the work of another model.
     """
     from mil.model_folder import load_model
-    from workflows.cluster import connect
+    from workflows.cluster import check_folder_is_shared, connect
     from workflows.gradings import Quarantined, save_model, save_predictions, save_quarantine
     from workflows.pages import write_report
     from workflows.pipeline import check_encoder_takes, run_pipeline, worker_encoder
@@ -155,6 +155,8 @@ def grade(sources: "list[SlideSource]", config: GradeConfig) -> GradeSummary:
     results = []
     with connect(*extraction.place) as client, Progress("grade") as progress:
         progress.begin(len(sources))
+        if config.scheduler or config.cluster:
+            check_folder_is_shared(client, config.out)
         finish = GradeOne(config.out.absolute(), config.model.absolute(), config.reader, summary)
         for result in run_pipeline(client, sources, extraction, progress, finish):
             results.append(result)
