@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from workflows.options import MAX_BAD, Device, MaxBad, ReaderName, SlideMpp, Slides, Weights, Workers
+from workflows.options import (
+    MAX_BAD,
+    Cluster,
+    ClusterOptions,
+    Device,
+    MaxBad,
+    ReaderName,
+    Scheduler,
+    SlideMpp,
+    Slides,
+    Weights,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from workflows.pipeline import ExtractConfig, Failure, Listener, SlideResult
@@ -32,6 +44,9 @@ def command(
     ] = None,
     slide_mpp: SlideMpp = None,
     workers: Workers = 0,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
+    cluster_options: ClusterOptions = None,
     device: Device = "auto",
     reader: ReaderName = None,
     max_bad: MaxBad = MAX_BAD,
@@ -65,6 +80,9 @@ def command(
         max_bad=max_bad,
         chunk_tiles=chunk_tiles,
         workers=workers,
+        scheduler=scheduler,
+        cluster=cluster,
+        cluster_options=cluster_options,
     )
     sources = find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp))
     summary = extract(sources, with_the_encoders_kernel(config) if kernel is None else config)
@@ -159,7 +177,7 @@ def extract(
     start = time.perf_counter()
     with (
         RunLog(config.store, "extract", len(sources), config) as log,
-        connect(config.workers) as client,
+        connect(*config.place) as client,
         listening("extract", client, log, listener) as ears,
     ):
         ears.begin(len(sources))

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workflows.options import MAX_BAD, Device, MaxBad, ReaderName, SlideMpp, Slides, Weights, Workers
+from workflows.options import (
+    MAX_BAD,
+    Cluster,
+    ClusterOptions,
+    Device,
+    MaxBad,
+    ReaderName,
+    Scheduler,
+    SlideMpp,
+    Slides,
+    Weights,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from mil.model_folder import GradingModel
@@ -35,6 +47,9 @@ def command(
     slide_mpp: SlideMpp = None,
     weights: Weights = None,
     workers: Workers = 0,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
+    cluster_options: ClusterOptions = None,
     device: Device = "auto",
     reader: ReaderName = None,
     max_bad: MaxBad = MAX_BAD,
@@ -50,7 +65,8 @@ def command(
     from workflows.sources import find_slides
     from wsi.units import parse_mpp
 
-    config = GradeConfig(model, out, store or out / "features", weights, workers, device, reader, max_bad)
+    place = (scheduler, cluster, cluster_options)
+    config = GradeConfig(model, out, store or out / "features", weights, workers, device, reader, max_bad, *place)
     summary = grade(find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp)), config)
     typer.echo(summary.text(out))
     if summary.quarantined:
@@ -69,7 +85,7 @@ class GradeConfig:
         The run folder.
     store : Path
         Folder of the feature stores.
-    weights, workers, device, reader, max_bad
+    weights, workers, device, reader, max_bad, scheduler, cluster, cluster_options
         As in `workflows.pipeline.ExtractConfig`.
     """
 
@@ -81,6 +97,9 @@ class GradeConfig:
     device: str = "auto"
     reader: str | None = None
     max_bad: float = MAX_BAD
+    scheduler: str | None = None
+    cluster: str | None = None
+    cluster_options: Path | None = None
 
 
 @dataclass(slots=True)
@@ -149,14 +168,16 @@ def _grade_each(
     log: "Listener",
     listener: "Listener | None",
 ) -> "list[SlideResult]":
-    from workflows.cluster import connect
+    from workflows.cluster import check_folder_is_shared, connect
     from workflows.pipeline import run_pipeline
     from workflows.progress import listening
 
     results = []
-    with connect(config.workers) as client, listening("grade", client, log, listener) as ears:
+    with connect(*extraction.place) as client, listening("grade", client, log, listener) as ears:
         ears.begin(len(sources))
-        finish = GradeOne(config.out, config.model, config.reader, summary)
+        if config.scheduler or config.cluster:
+            check_folder_is_shared(client, config.out)
+        finish = GradeOne(config.out.absolute(), config.model.absolute(), config.reader, summary)
         for result in run_pipeline(client, sources, extraction, ears, finish):
             results.append(result)
     return results
@@ -207,6 +228,9 @@ def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig
         reader=config.reader,
         max_bad=config.max_bad,
         workers=config.workers,
+        scheduler=config.scheduler,
+        cluster=config.cluster,
+        cluster_options=config.cluster_options,
     )
     for field, value in model.card.recipe["tissue"].items():
         if extraction.recipe["tissue"].get(field) != value:
@@ -217,7 +241,8 @@ def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig
     return extraction
 
 
-_models: "dict[Path, GradingModel]" = {}
+_models: "dict[tuple[Path, str], GradingModel]" = {}
+"""By folder and model_id: workers may outlive a run, and the folder hold another model by the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +264,10 @@ class GradeOne:
         from mil.model_folder import load_model
 
         clock = time.perf_counter()
-        if self.model not in _models:
-            _models[self.model] = load_model(self.model)
-        model = _models[self.model]
+        key = (self.model, self.summary.model_id)
+        if key not in _models:
+            _models[key] = load_model(self.model)
+        model = _models[key]
         model.check_store(store)
         prediction = model.predict(Bag.from_store(store, model.encoder))
         slide = source.open(reader=self.reader, content_hash=store.slide.content_hash)

@@ -28,6 +28,17 @@ SlideMpp = Annotated[
 Workers = Annotated[
     int, typer.Option(min=0, help="Worker processes; 0 works in this process with a thread on each core.")
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="A Dask scheduler that runs already, with its workers: tcp://HOST:PORT."),
+]
+Cluster = Annotated[
+    str | None, typer.Option(metavar="NAME", help="slurm: --workers is how many jobs; see --cluster-options.")
+]
+ClusterOptions = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="TOML file of the jobs: cores, memory, queue, account, walltime, interface ..."),
+]
 Device = Annotated[str, typer.Option(metavar="DEV", help="Where the encoder runs: auto, cpu, cuda or cuda:N.")]
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Local file of the encoder's weights, where it needs one.")

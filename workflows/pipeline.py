@@ -26,9 +26,17 @@ import numpy as np
 
 from mil.encoders import Encoder, load_encoder
 from workflows.card_features import card_features
+from workflows.cluster import check_folder_is_shared
 from workflows.options import MAX_BAD
 from workflows.sources import SlideSource
-from wsi.errors import NoTissueError, RecipeMismatchError, TooManyBadTilesError, UnreadableSlideError, WsiError
+from wsi.errors import (
+    LostSchedulerError,
+    NoTissueError,
+    RecipeMismatchError,
+    TooManyBadTilesError,
+    UnreadableSlideError,
+    WsiError,
+)
 from wsi.files import write_json
 from wsi.glass import check_brightfield
 from wsi.overview import OVERVIEW_MPP, check_readable, read_overview
@@ -54,6 +62,7 @@ if TYPE_CHECKING:
 
 OPEN_SLIDES_A_THREAD = 2
 READ_BATCH = 64
+COUNT_WORKERS_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +84,8 @@ class ExtractConfig:
         Largest share of unreadable tiles that a slide may have, 0 to 1.
     chunk_tiles : int
         Tiles in a task.
-    workers : int
-        Worker processes; 0 is this process with one thread a core.
+    workers, scheduler, cluster, cluster_options
+        Where tasks run, as `workflows.cluster.connect` has it; nothing else depends on it.
     """
 
     store: Path
@@ -88,6 +97,19 @@ class ExtractConfig:
     max_bad: float = MAX_BAD
     chunk_tiles: int = CHUNK_TILES
     workers: int = 0
+    scheduler: str | None = None
+    cluster: str | None = None
+    cluster_options: Path | None = None
+
+    @property
+    def place(self) -> tuple[int, str | None, str | None, Path | None]:
+        """The arguments of `workflows.cluster.connect`."""
+        return self.workers, self.scheduler, self.cluster, self.cluster_options
+
+    def absolute(self) -> "ExtractConfig":
+        """The same with absolute paths, as workers need it: their working directory is another."""
+        weights = None if self.weights is None else self.weights.absolute()
+        return replace(self, store=self.store.absolute(), weights=weights)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -204,18 +226,22 @@ def run_pipeline(
         Called in a task with the slide, its published store and the seconds spent on it so far; must travel to
         workers. What it returns is the result's `value`.
     """
-    threads = sum(client.nthreads().values())
-    loop = _Loop(client, config, listener, finish, most_slides=2 * threads + 1)
-    yield from loop.run(sources)
-    client.run(close_slides)
+    config = config.absolute()
+    if config.scheduler or config.cluster:
+        check_folder_is_shared(client, config.store)
+    yield from _Loop(client, config, listener, finish).run(map(absolute_source, sources))
+    client.run(close_slides, on_error="ignore")
+
+
+def absolute_source(source: SlideSource) -> SlideSource:
+    """The same with an absolute path, as workers need it: their working directory is another."""
+    return replace(source, path=source.path.absolute()) if isinstance(source.path, Path) else source
 
 
 class _Loop:
-    def __init__(
-        self, client: "Client", config: ExtractConfig, listener: Listener, finish: Any, most_slides: int
-    ) -> None:
+    def __init__(self, client: "Client", config: ExtractConfig, listener: Listener, finish: Any) -> None:
         self._client, self._config, self._listener, self._finish = client, config, listener, finish
-        self._most_slides = most_slides
+        self._most_slides, self._counted_s = 0, -np.inf
         self._results: dict[str, SlideResult] = {}
         self._left: dict[str, int] = {}
         self._writers: dict[str, FeatureWriter | None] = {}
@@ -230,7 +256,7 @@ class _Loop:
         done = as_completed(raise_errors=False)
         try:
             while True:
-                while len(self._results) < self._most_slides and (source := next(waiting, None)) is not None:
+                while len(self._results) < self._room() and (source := next(waiting, None)) is not None:
                     if (early := self._admit(source, done)) is not None:
                         yield early
                 if not self._jobs:
@@ -247,6 +273,13 @@ class _Loop:
         finally:
             for lock in self._locks.values():
                 lock.close()
+
+    def _room(self) -> int:
+        """How many slides may be in flight: it follows the workers, which come and go."""
+        if time.monotonic() - self._counted_s > COUNT_WORKERS_EVERY_S:
+            self._most_slides = 2 * sum(self._client.nthreads().values()) + 1
+            self._counted_s = time.monotonic()
+        return self._most_slides
 
     def _admit(self, source: SlideSource, done: Any) -> SlideResult | None:
         lock = ExitStack()
@@ -338,10 +371,13 @@ class _Loop:
 def _guarded(function: Any, slide_id: str, stage: str, *arguments: Any) -> Any:
     """Run a task; what goes wrong comes back as a value, so that no exception has to travel."""
     quiet_readers()
+    _tasks.begin()
     try:
         return function(*arguments)
     except Exception as error:  # whatever it is, it ends this slide only
         return failure_of(slide_id, stage, error)
+    finally:
+        _tasks.end()
 
 
 def quiet_readers() -> None:
@@ -350,13 +386,24 @@ def quiet_readers() -> None:
 
 
 def _outcome(future: "Future", slide_id: str, stage: str) -> Any:
-    if future.status == "finished":
+    """What a task gave; waits where the worker that held it is lost and the task is done again.
+
+    Raises
+    ------
+    LostSchedulerError
+        If no task can be done any more.
+    """
+    from distributed import CancelledError, KilledWorker
+
+    try:
         return future.result()
-    error = future.exception()
-    killed = type(error).__name__ == "KilledWorker"
-    message = "the task ended its worker process twice" if killed else f"the task was lost ({future.status}: {error})"
-    remedy = "give workers more memory, or look at the slide alone" if killed else "run the same command again"
-    return Failure(slide_id, stage, "worker_killed" if killed else "lost", message, remedy)
+    except KilledWorker:
+        message, remedy = "the task ended several worker processes", "give workers more memory, or look at it alone"
+        return Failure(slide_id, stage, "worker_killed", message, remedy)
+    except CancelledError as error:
+        raise LostSchedulerError("the Dask scheduler is gone; start it and run the same command again") from error
+    except Exception as error:  # such as a task that cannot be unpacked
+        return Failure(slide_id, stage, "lost", f"the task was lost ({error})", "run the same command again")
 
 
 def failure_of(slide_id: str, stage: str, error: Exception) -> Failure:
@@ -550,15 +597,15 @@ class _Clock:
 
 # --- what a worker keeps ----------------------------------------------------------------------------------------
 
-_encoders: dict[tuple[str, str, str], Encoder] = {}
+_encoders: dict[tuple[str, str, Any, str], Encoder] = {}
 _encoder_lock = threading.Lock()
 _kept = threading.local()
 _kept_anywhere: "list[OrderedDict[Any, tuple[Slide, Any]]]" = []
 
 
 def worker_encoder(config: ExtractConfig) -> Encoder:
-    """The encoder, loaded once in a process and shared by its threads."""
-    key = (config.encoder, str(config.weights), config.device)
+    """The encoder, loaded once in a process and shared by its threads; anew if another file of weights lies there."""
+    key = (config.encoder, str(config.weights), _file_stamp(config.weights), config.device)
     with _encoder_lock:
         if key not in _encoders:
             _encoders[key] = load_encoder(config.encoder, weights=config.weights, device=config.device)
@@ -570,6 +617,13 @@ def encoder_place(encoder: Encoder) -> str:
     if encoder.device == "cpu":
         return "cpu"
     return f"{socket.gethostname()} {encoder.device} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}".rstrip()
+
+
+def _file_stamp(path: Path | None) -> tuple[int, int] | None:
+    if path is None or not path.is_file():
+        return None
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def check_encoder_takes(config: ExtractConfig) -> None:
@@ -614,12 +668,32 @@ def _slide_and_grid(source: SlideSource, store: Path, config: ExtractConfig) -> 
     return kept[key]
 
 
+class _Tasks:
+    """How many tasks run in this process; workers of an existing scheduler may serve several runs at once."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.running = 0
+
+    def begin(self) -> None:
+        with self.lock:
+            self.running += 1
+
+    def end(self) -> None:
+        with self.lock:
+            self.running -= 1
+
+
+_tasks = _Tasks()
+
+
 def close_slides() -> None:
-    """Close what the threads of this process have kept open; no task may be running."""
-    while _kept_anywhere:
-        kept = _kept_anywhere.pop()
-        while kept:
-            kept.popitem()[1][0].close()
+    """Close what the threads of this process have kept open, unless another run's task is at work here."""
+    with _tasks.lock:
+        while _kept_anywhere and not _tasks.running:
+            kept = _kept_anywhere.pop()
+            while kept:
+                kept.popitem()[1][0].close()
 
 
 # --- the slide's hash, not computed twice -----------------------------------------------------------------------

@@ -107,6 +107,13 @@ class StoreBusyError(WsiError, BlockingIOError):
     remedy = "wait for the other run to end"
 
 
+class LostSchedulerError(WsiError, ConnectionError):
+    """The scheduler that hands out the work has gone away."""
+
+    code = "lost_scheduler"
+    remedy = "start the scheduler, then run the same command again: it goes on where it stopped"
+
+
 class PatientLeakError(WsiError, ValueError):
     """One patient stands on both sides of a split."""
 

@@ -13,6 +13,7 @@ from mil.bag import Bag
 from mil.model_folder import load_model
 from tests.hostile.makers import flip, tissue_pixels, write_svs
 from tests.range_server import RangeServer
+from tests.workflows.dask_processes import dask_processes
 from workflows.cli import main
 from workflows.grade import GradeConfig, GradeSummary, grade
 from workflows.pipeline import ExtractConfig, Listener, run_pipeline
@@ -237,6 +238,20 @@ def test_render_and_report_again_give_the_same_bytes(copied: Path, capsys: pytes
         assert contents(folder) == expected, command
 
 
+def test_another_model_in_the_same_folder_is_taken_though_the_process_lives_on(
+    tmp_path: Path, models: list[Path], slides: Path, first: tuple[Path, GradeSummary]
+) -> None:
+    folder = tmp_path / "model"
+    found = []
+    for number, model in enumerate(models):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(model, folder)
+        config = GradeConfig(folder, tmp_path / f"run-{number}", first[0] / "features", device="cpu")
+        found.append(grade(find_slides([slides]), config).gradings[0])
+    assert found[0].model_id != found[1].model_id
+    assert found[0].probabilities != found[1].probabilities
+
+
 def test_tiles_are_resampled_as_the_models_recipe_says(tmp_path: Path, models: list[Path]) -> None:
     from workflows.grade import extract_config
     from workflows.pipeline import check_encoder_takes
@@ -279,3 +294,23 @@ def test_slides_on_a_server_get_the_same_grades_heatmaps_and_pages(
     assert len(drawn) > 4
     assert all((out / name).read_bytes() == (first[0] / name).read_bytes() for name in drawn)
     assert not [path for path in out.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
+
+
+@pytest.mark.services
+def test_workers_of_an_existing_scheduler_give_the_same_though_all_paths_are_relative(
+    tmp_path: Path, models: list[Path], slides: Path, first: tuple[Path, GradeSummary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model").symlink_to(models[0])
+    Path("new").symlink_to(slides.parent)
+    out = Path("graded")
+    with dask_processes(tmp_path, workers=1) as running:
+        config = GradeConfig(Path("model"), out, out / "features", device="cpu", scheduler=running.address)
+        done = grade(find_slides(["new/slides.csv"]), config)
+        assert not list(running.elsewhere.iterdir())
+    assert [one.slide_id for one in done.quarantined] == ["torn"]
+    mine, local = rows(out / "predictions.csv"), rows(first[0] / "predictions.csv")
+    assert [{**row, "seconds": ""} for row in mine] == [{**row, "seconds": ""} for row in local]
+    drawn = [path.relative_to(out) for path in sorted((out / "heatmaps").rglob("*")) if path.is_file()]
+    assert len(drawn) > 4
+    assert all((out / name).read_bytes() == (first[0] / name).read_bytes() for name in drawn)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pytest
 from mil.encoders.toy import ToyEncoder
 from tests.hostile.makers import damage_tile, flip, tissue_pixels, write_svs
 from workflows import pipeline as module
+from workflows.cluster import connect
 from workflows.pipeline import ExtractConfig, Listener, encoder_place, run_pipeline
 from workflows.sources import SlideSource, find_slides
 from wsi.errors import UsageError
+from wsi.slide_url import SlideUrl
 from wsi.store import FeatureStore, store_path
 from wsi.store_writer import slide_lock
 from wsi.tiles import TileSpec
@@ -290,3 +293,58 @@ def test_the_config_is_plain_and_travels():
     config = ExtractConfig(Path("x"))
     assert pickle.loads(pickle.dumps(config)) == config
     assert replace(config, workers=2).recipe == config.recipe
+
+
+def test_where_tasks_run_is_no_part_of_the_recipe():
+    config = ExtractConfig(Path("x"))
+    elsewhere = replace(config, scheduler="tcp://a:1", cluster="slurm", cluster_options=Path("jobs.toml"))
+    assert elsewhere.recipe == config.recipe
+    assert elsewhere.place == (0, "tcp://a:1", "slurm", Path("jobs.toml"))
+
+
+def test_paths_are_absolute_before_they_travel(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = ExtractConfig(Path("stores"), weights=Path("w.pth")).absolute()
+    assert (config.store, config.weights) == (tmp_path / "stores", tmp_path / "w.pth")
+    assert module.absolute_source(SlideSource("a", Path("a.svs"), "")).path == tmp_path / "a.svs"
+    url = SlideUrl("https://host/a.svs")
+    assert module.absolute_source(SlideSource("a", url, "")).path == url
+
+
+def test_another_file_of_weights_under_the_same_name_is_loaded_anew(tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(module, "_encoders", {})
+    monkeypatch.setattr(module, "load_encoder", lambda name, weights, device: loaded.append(weights.read_text()))
+    config = ExtractConfig(tmp_path, weights=tmp_path / "weights")
+    for text in ("one", "one", "other"):
+        if not config.weights.exists() or config.weights.read_text() != text:
+            config.weights.write_text(text)
+        module.worker_encoder(config)
+    assert loaded == ["one", "other"]
+
+
+def test_open_slides_are_not_closed_under_the_task_of_another_run(monkeypatch):
+    closed = []
+
+    class Open:
+        def close(self):
+            closed.append(self)
+
+    slide = Open()
+    monkeypatch.setattr(module, "_kept_anywhere", [OrderedDict({"key": (slide, None)})])
+    module._guarded(module.close_slides, "another", "extract")
+    assert closed == []
+    module.close_slides()
+    assert closed == [slide]
+
+
+def end_worker(source, store, seconds):
+    os._exit(1)
+
+
+@pytest.mark.slow
+def test_a_slide_that_ends_its_workers_is_quarantined(slide, tmp_path):
+    config = ExtractConfig(tmp_path / "stores", encoder="toy")
+    with connect(1) as client:
+        (result,) = run_pipeline(client, find_slides([slide]), config, Listener(), end_worker)
+    assert (result.failure.stage, result.failure.error_class) == ("grade", "worker_killed")
