@@ -1,6 +1,6 @@
 """How much of the tile reader's own rate the whole extraction keeps, and in how much memory.
 
-    python benchmarks/extracting.py [--sides 40000,100000] [--rounds 5] [--encoder toy]
+    python benchmarks/extracting.py [--sides 40000,100000] [--rounds 5] [--encoder toy] [SLIDE ...]
 
 Draws slides (40x, JPEG tiles of 256 px) and measures on each, in turns and each time in a new process:
 
@@ -77,19 +77,24 @@ def measure(what: str, path: Path, store: Path, encoder: str) -> dict[str, float
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(side: int, rounds: int, encoder: str, folder: Path) -> None:
-    """Draw one slide, measure, print."""
+def draw(side: int, folder: Path) -> Path:
+    """A slide, mostly tissue; of a very large one little is, so that it is drawn in minutes."""
     from wsi.synthetic import write_slide
 
     path = folder / f"slide-{side}.svs"
-    write_slide(path, seed=1, size_px0=(side, side), mpp=MPP, tissue=0.3 if side <= 40_000 else 0.05)
+    write_slide(path, seed=1, size_px0=(side, side), mpp=MPP, tissue=0.9 if side <= 40_000 else 0.05)
+    return path
+
+
+def compare(path: Path, rounds: int, encoder: str, folder: Path) -> None:
+    """Measure on one slide, and print."""
     found: dict[str, list[dict[str, float]]] = {"reader": [], "extract": []}
-    measure("extract", path, folder / f"{side}", encoder)  # warms the page cache, and leaves the grid
+    measure("extract", path, folder / path.stem, encoder)  # warms the page cache, and leaves the grid
     for number in range(rounds):
-        found["reader"].append(measure("reader", path, folder / f"{side}", encoder))
-        found["extract"].append(measure("extract", path, folder / f"{side}-{number}", encoder))
+        found["reader"].append(measure("reader", path, folder / path.stem, encoder))
+        found["extract"].append(measure("extract", path, folder / f"{path.stem}-{number}", encoder))
     rates = {name: statistics.median(one["tiles"] / one["seconds"] for one in many) for name, many in found.items()}
-    print(f"\n{side:,} x {side:,} px, {path.stat().st_size / 1e6:,.0f} MB, {found['reader'][0]['tiles']:,} tiles")
+    print(f"\n{path.name}, {path.stat().st_size / 1e6:,.0f} MB, {found['reader'][0]['tiles']:,} tiles")
     for name, many in found.items():
         peaks = max(one["peak_mb"] for one in many)
         print(f"  {name:8} {rates[name]:8,.0f} tiles/s   peak memory {peaks:5,.0f} MB")
@@ -100,6 +105,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sides", default="40000,100000", help="sides of the slides in level-0 pixels")
+    parser.add_argument("slides", nargs="*", type=Path, metavar="SLIDE", help="slides to measure on, instead of drawn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--encoder", default="toy")
     parser.add_argument("--measure", choices=("reader", "extract"), help=argparse.SUPPRESS)
@@ -113,8 +119,9 @@ def main() -> None:
         print(json.dumps({"tiles": tiles, "seconds": seconds, "peak_mb": peak_mb}))
         return
     with tempfile.TemporaryDirectory() as folder:
-        for side in args.sides.split(","):
-            compare(int(side), args.rounds, args.encoder, Path(folder))
+        drawn = (draw(int(side), Path(folder)) for side in args.sides.split(","))
+        for path in args.slides or drawn:
+            compare(path, args.rounds, args.encoder, Path(folder))
 
 
 if __name__ == "__main__":
