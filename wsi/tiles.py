@@ -1,6 +1,8 @@
 """Where tiles lie, and their pixels: `TileSpec`, `TileGrid`, `tile_grid()` and `TileReader`."""
 
 import math
+import sys
+import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
@@ -25,6 +27,9 @@ WINDOWS_AT_ONCE = 16
 
 BATCHES_AHEAD = 4
 """So much of what is to be read is announced to a slide on a server; it takes what its memory is for."""
+
+KEPT_BATCHES = 4
+"""Batches whose memory a reader uses again."""
 
 MAX_GRID = 1 << 24
 """Most places that a grid may have, tissue or not: a stride of 1 px on a whole slide is a slip, not a wish."""
@@ -174,6 +179,7 @@ class TileReader:
     def __init__(self, slide: Slide, grid: TileGrid):
         self._slide = slide
         self._grid = grid
+        self._memory = _Memory()
         side = grid.spec.tile_px
         self._level, self._reduce = slide.info.best_level(min(grid.side_px0) / side), 1
         if grid.spec.kernel == "area":  # a reduction averages as that kernel does, and would blur what others weigh
@@ -226,7 +232,7 @@ class TileReader:
     def read(self, rows: np.ndarray) -> TileBatch:
         """Pixels of the tiles at `rows` (ascending), and which of them are bad."""
         side = self._grid.spec.tile_px
-        pixels = np.empty((len(rows), side, side, 3), np.uint8)
+        pixels = self._memory.take(len(rows) * side * side * 3).reshape(len(rows), side, side, 3)
         bad: dict[int, str] = {}
         start = 0
         for strip in self._strips(rows):
@@ -314,6 +320,26 @@ class TileReader:
             part = image[:, one.left - left : one.left - left + one.width]
             resize_rect(part, one.rect, (side, side), out[place], self._grid.spec.kernel)
         return {}
+
+
+class _Memory:
+    """Memory for batches that is used again once nobody holds the batch: fresh pages cost a tenth of the reading."""
+
+    def __init__(self) -> None:
+        self._kept: list[np.ndarray] = []
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> np.ndarray:
+        """(count,) uint8 with any content; every view of it keeps it from being handed out again."""
+        with self._lock:
+            for place in range(len(self._kept)):
+                # the list and the call hold one reference each, every batch that is alive another
+                if self._kept[place].nbytes >= count and sys.getrefcount(self._kept[place]) <= 2:
+                    return self._kept[place][:count]
+            fresh = np.empty(count, np.uint8)
+            if len(self._kept) < KEPT_BATCHES:
+                self._kept.append(fresh)
+        return fresh[:count]
 
 
 def tile_polygons(grid: TileGrid) -> np.ndarray:

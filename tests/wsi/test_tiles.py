@@ -167,6 +167,28 @@ def test_each_stored_tile_is_decoded_once(tmp_path, monkeypatch, mpp, stride_px)
     slide.close()
 
 
+def test_memory_is_used_again_only_when_nobody_holds_the_batch(tmp_path):
+    slide = open_slide(write_svs(tmp_path / "a.svs", tissue_pixels(1024, 768)))
+    grid = tile_grid(slide.info, all_tissue(slide.info), TileSpec(48, 0.5, 48))
+    reader, rows = TileReader(slide, grid), np.arange(len(grid))
+    held = list(reader.batches(rows, 10))  # all alive at once
+    views = [batch.pixels[3:5, :, 7] for batch in held[:6]]
+    expected = [view.copy() for view in views]
+    again = list(TileReader(slide, grid).batches(rows, 10))
+    for one, other in zip(held, again, strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+    del held, again
+    for _ in range(3):  # a part of a batch is enough to keep the whole
+        assert all(np.array_equal(view, copy) for view, copy in zip(views, expected, strict=True))
+        reader.read(rows[-10:])
+    del views
+    places = set()
+    for _ in range(20):
+        places.add(reader.read(rows[:10]).pixels.ctypes.data)
+    assert len(places) == 1
+    slide.close()
+
+
 def test_threads_read_ahead_and_change_nothing(tmp_path, monkeypatch):
     path = write_svs(tmp_path / "a.svs", tissue_pixels(1024, 768))
     damage_tile(path, 0, column=2, row=1)
