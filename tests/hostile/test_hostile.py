@@ -162,11 +162,11 @@ def test_each_slide_has_the_outcome_that_it_should(batch: tuple[Path, dict[str, 
     assert not {"unexpected", "worker_killed", "lost", "usage"} & set(found.values()), said
 
 
-def test_nothing_is_left_but_stores_and_the_record(batch: tuple[Path, dict[str, str], str]) -> None:
+def test_nothing_is_left_but_stores_the_record_and_the_log(batch: tuple[Path, dict[str, str], str]) -> None:
     stores, found, said = batch
     assert "Traceback" not in said
     left = {part.name for part in stores.iterdir() if not part.name.endswith(".zarr")}
-    assert left == {"run.json"}
+    assert left == {"log.jsonl", "run.json"}
     finished = {path.stem for path in stores.glob("*.zarr") if FeatureStore(path).encoders}
     assert finished == {name for name, outcome in found.items() if outcome == DONE}
     assert all(FeatureStore(path).verify() == [] for path in stores.glob("*.zarr"))
