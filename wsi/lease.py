@@ -49,6 +49,7 @@ def lease(place: StoreUrl, what: str) -> Iterator[None]:
     """
     held = _Lease(place, what)
     held.acquire()
+    _check_conditions(place)
     held.start()
     try:
         yield
@@ -87,7 +88,6 @@ class _Lease:
         self._pulse = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        _check_conditions(self._place)
         seen: tuple[str, float] | None = None
         while not self._put(None):
             try:
@@ -159,20 +159,15 @@ def _server_time(place: StoreUrl) -> datetime:
 _checked_buckets: set[str] = set()
 
 
-def _check_conditions(place: StoreUrl) -> None:
+def _check_conditions(held: StoreUrl) -> None:
     """See once whether a server refuses what it should: to make what is there, to replace what is in another state."""
-    if place.bucket in _checked_buckets:
+    if held.bucket in _checked_buckets:
         return
-    mark = place.with_name(f"{place.name}.try-{uuid4().hex}")
-    try:
-        made = object_store.write_if(mark, b"1", None)
-        again = object_store.write_if(mark, b"2", None)
-        other = object_store.write_if(mark, b"3", '"another"')
-    finally:
-        mark.unlink()
-    if made is None or again is not None or other is not None:
-        raise UsageError(
-            f"s3://{place.bucket}: this server ignores the conditions If-None-Match and If-Match, so that two runs "
-            "could write one store at once; use a newer server, or a folder"
-        )
-    _checked_buckets.add(place.bucket)
+    for etag in (None, '"another"'):
+        if object_store.write_if(held, b"", etag) is not None:
+            held.unlink()
+            raise UsageError(
+                f"s3://{held.bucket}: this server ignores the conditions If-None-Match and If-Match, so that two runs "
+                "could write one store at once; use a newer server, or a folder"
+            )
+    _checked_buckets.add(held.bucket)

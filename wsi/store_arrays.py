@@ -1,4 +1,4 @@
-"""Arrays and groups of a store as the bytes of their files: a disk and a bucket get the same. Zarr makes them in memory."""
+"""Arrays and groups of a store as the bytes of their files, made by Zarr in memory: the same for disk and bucket."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -134,9 +134,11 @@ def _partial(target: StorePath) -> StorePath:
 def settle(target: StorePath) -> None:
     """Finish the exchange of a damaged grid where it was cut short, so that no features are lost with it.
 
-    Call under `slide_lock` before anything is read from the store. In a bucket nothing is exchanged.
+    Call under `slide_lock` before anything is read from the store. In a bucket a published grid may still be marked.
     """
     if isinstance(target, StoreUrl):
+        if (mark := _partial(target)).is_file() and (target / "manifest.json").is_file():
+            mark.unlink()
         return
     old = _set_aside(target)
     if not old.exists():
