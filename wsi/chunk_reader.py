@@ -33,8 +33,7 @@ MOST_THREADS = 4
 
 _PLAIN_CODECS = [("bytes", {"endian": "little"}), ("crc32c", {})]
 
-Damaged = Callable[[Any, str], Exception]
-"""Makes the error to raise of a file, as a `Path` or a `StoreUrl`, and what is wrong with it."""
+Damaged = Callable[[Path, str], Exception]
 Stamp = tuple[int | str, ...]
 Value = TypeVar("Value")
 
@@ -88,6 +87,15 @@ def plain_layout(array_json: bytes) -> PlainLayout | None:
     return PlainLayout(rows, dim, chunk_shape[0], np.dtype(meta["data_type"]).newbyteorder("<"))
 
 
+def stored_crc32c(chunk: Path) -> int:
+    """The checksum that a chunk file ends in, unchecked; -1 if it is too short to have one."""
+    with chunk.open("rb") as handle:
+        if handle.seek(0, os.SEEK_END) < CRC_BYTES:
+            return -1
+        handle.seek(-CRC_BYTES, os.SEEK_END)
+        return int.from_bytes(handle.read(), "little")
+
+
 class PlainChunks:
     """The rows of one array of plain chunks.
 
@@ -127,11 +135,11 @@ class PlainChunks:
             What `damaged` makes, if a chunk is missing, cannot be read or differs from its checksum.
         """
         values = np.empty((len(rows), self.layout.dim), self.layout.dtype)
-        parts = [part for part in parts_of(rows, self.layout.chunk_rows) if not self._gather(part, values)]
+        parts = [part for part in _parts(rows, self.layout.chunk_rows) if not self._gather(part, values)]
         _share(parts, lambda part, scratch: self._fill(part, values, scratch), self.layout.chunk_bytes)
         return values
 
-    def _gather(self, part: "Part", values: np.ndarray) -> bool:
+    def _gather(self, part: "_Part", values: np.ndarray) -> bool:
         """Copy scattered rows of a checked chunk out of its map; False if they have to be read."""
         if part.is_run:
             return False
@@ -149,7 +157,7 @@ class PlainChunks:
         part.copy(mapped, values)
         return True
 
-    def _fill(self, part: "Part", values: np.ndarray, scratch: np.ndarray) -> None:
+    def _fill(self, part: "_Part", values: np.ndarray, scratch: np.ndarray) -> None:
         """Read rows of a chunk; the whole chunk, past its other rows, if it has to be checked."""
         path, record = self._path(part.chunk), self._records[part.chunk]
         try:
@@ -170,7 +178,7 @@ class PlainChunks:
                 os.close(descriptor)
         except (OSError, EOFError) as error:
             raise self._unread(path, error) from error
-        if not agrees(pieces, scratch[-CRC_BYTES:], record):
+        if not _agrees(pieces, scratch[-CRC_BYTES:], record):
             raise self._damaged(Path(path), DIFFERS)
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS:
             _CHECKED.keep(stamp, True)
@@ -189,7 +197,7 @@ DIFFERS = "differs from its checksum"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class _Part:
     """Rows asked of one chunk.
 
     Attributes
@@ -224,7 +232,7 @@ class Part:
             values[self.places] = chunk[self.rows]
 
 
-def parts_of(rows: np.ndarray, chunk_rows: int) -> Iterator[Part]:
+def _parts(rows: np.ndarray, chunk_rows: int) -> Iterator[_Part]:
     ascending = bool((rows[1:] > rows[:-1]).all())
     order = None if ascending else np.argsort(rows, kind="stable")
     chunks, rows = np.divmod(rows if order is None else rows[order], chunk_rows)
@@ -233,10 +241,10 @@ def parts_of(rows: np.ndarray, chunk_rows: int) -> Iterator[Part]:
         if start < stop:
             here = rows[start:stop]
             is_run = ascending and here[-1] - here[0] == stop - start - 1
-            yield Part(int(chunks[start]), here, slice(start, stop) if order is None else order[start:stop], is_run)
+            yield _Part(int(chunks[start]), here, slice(start, stop) if order is None else order[start:stop], is_run)
 
 
-def _share(parts: list[Part], fill: Callable[[Part, np.ndarray], None], chunk_bytes: int) -> None:
+def _share(parts: list[_Part], fill: Callable[[_Part, np.ndarray], None], chunk_bytes: int) -> None:
     """Fill all parts, on several cores where there are many; of several errors that of the first part is raised."""
     todo = deque(enumerate(parts))
     errors: dict[int, Exception] = {}
@@ -266,7 +274,7 @@ def _share(parts: list[Part], fill: Callable[[Part, np.ndarray], None], chunk_by
         raise errors[min(errors)]
 
 
-def agrees(pieces: Sequence[np.ndarray], stored: np.ndarray, record: Mapping[str, Any] | None) -> bool:
+def _agrees(pieces: Sequence[np.ndarray], stored: np.ndarray, record: Mapping[str, Any] | None) -> bool:
     """Whether a chunk, given in pieces, is the one that the manifest lists."""
     if record is None:
         return False
@@ -311,7 +319,7 @@ def _map(path: str, stamp: Stamp, record: Mapping[str, Any] | None, layout: Plai
     return np.frombuffer(mapped, layout.dtype, layout.chunk_rows * layout.dim).reshape(-1, layout.dim)
 
 
-class Recent(Generic[Value]):
+class _Recent(Generic[Value]):
     """What was used last, up to a number; safe among threads."""
 
     def __init__(self, most: int):
@@ -335,5 +343,5 @@ class Recent(Generic[Value]):
             self._held.clear()
 
 
-_CHECKED: Recent[bool] = Recent(REMEMBERED_CHUNKS)
-_MAPS: Recent[np.ndarray] = Recent(MAPPED_CHUNKS)
+_CHECKED: _Recent[bool] = _Recent(REMEMBERED_CHUNKS)
+_MAPS: _Recent[np.ndarray] = _Recent(MAPPED_CHUNKS)

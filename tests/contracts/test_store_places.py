@@ -75,11 +75,19 @@ def flip(path: StorePath, place: int) -> None:
     path.write_bytes(bytes(data))
 
 
+def damage_of(store: StorePath) -> list[Any]:
+    """What `verify` finds, or what opening the store says."""
+    try:
+        return list(FeatureStore(store).verify())
+    except CorruptStoreError as error:
+        return [error]
+
+
 @pytest.fixture(params=["disk", "memory", pytest.param("server", marks=pytest.mark.services)])
 def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorePath]:
     """A place for stores that is not there yet."""
     monkeypatch.setattr(lease, "LEASE_S", 2.0)
-    far_chunks._CHECKED.clear()
+    far_chunks._checked.clear()
     if request.param == "disk":
         yield tmp_path / "a b"
     elif request.param == "memory":
@@ -166,10 +174,7 @@ def test_every_damaged_file_is_found_and_repaired_to_the_same_bytes(
                 flip(target / name, len(expected[name]) // 2)
             else:
                 (target / name).unlink()
-            try:
-                assert FeatureStore(target).verify(), (name, kind)
-            except CorruptStoreError as error:
-                assert name in ("zarr.json", "manifest.json"), error
+            assert damage_of(target), (name, kind)
             with suppress(CorruptStoreError):
                 store = FeatureStore(target)
                 np.testing.assert_array_equal(store.features("toy"), VALUES[GOOD])
@@ -261,7 +266,7 @@ def test_a_crash_at_any_change_of_a_bucket_loses_and_shows_nothing_wrong(
     monkeypatch.setattr(lease, "LEASE_S", -1.0)  # a lease of the dead is taken over at once
     monkeypatch.setattr(lease._Lease, "start", lambda self: None)
     monkeypatch.setattr(lease._Lease, "release", lambda self: self._place.unlink())
-    far_chunks._CHECKED.clear()
+    far_chunks._checked.clear()
     root = StoreUrl("s3://stores/a b")
     target = root / "s 1.zarr"
     for changes in range(1000):

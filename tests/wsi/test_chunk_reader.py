@@ -12,8 +12,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from tests.hostile.makers import flip
 from wsi import chunk_reader
-from wsi.chunk_reader import PlainChunks, plain_layout
-from wsi.store_arrays import last_crc32c
+from wsi.chunk_reader import PlainChunks, plain_layout, stored_crc32c
 
 ROWS, DIM, CHUNK_ROWS = 37, 5, 8
 VALUES = np.random.default_rng(4).normal(size=(ROWS, DIM)).astype(np.float16)
@@ -44,7 +43,7 @@ def array(tmp_path) -> Path:
 def record(chunk: Path, *, crc: bool) -> dict:
     """What a manifest says of a chunk."""
     kept = {"sha256": sha256(chunk.read_bytes()).hexdigest()}
-    return kept | {"crc32c": last_crc32c(chunk.read_bytes())} if crc else kept
+    return kept | {"crc32c": stored_crc32c(chunk)} if crc else kept
 
 
 def opened(array: Path, *, crc: bool = True) -> PlainChunks:
@@ -57,8 +56,8 @@ def opened(array: Path, *, crc: bool = True) -> PlainChunks:
 def checks(monkeypatch) -> list:
     """Grows by one with each chunk that is compared with its checksum."""
     done: list = []
-    agrees = chunk_reader.agrees
-    monkeypatch.setattr(chunk_reader, "agrees", lambda *given: done.append(1) or agrees(*given))
+    agrees = chunk_reader._agrees
+    monkeypatch.setattr(chunk_reader, "_agrees", lambda *given: done.append(1) or agrees(*given))
     return done
 
 
@@ -94,6 +93,15 @@ def test_rows_are_those_of_the_array_on_each_reading(array, rows, crc, threads, 
 def test_float32_is_read_too(tmp_path):
     values = VALUES.astype(np.float32) / 3
     np.testing.assert_array_equal(opened(write(tmp_path / "values", values)).read(np.arange(ROWS)), values)
+
+
+def test_the_stored_checksum_is_the_standard_one(tmp_path):
+    """CRC-32C of "123456789" is e3069283 (RFC 3720 gives the polynomial, the value is the usual check)."""
+    text = np.frombuffer(b"123456789", np.uint8)
+    zarr.create_array(tmp_path / "text", shape=(9,), dtype="u1", chunks=(9,), compressors=[Crc32cCodec()])[:] = text
+    assert stored_crc32c(tmp_path / "text" / "c" / "0") == 0xE3069283
+    (tmp_path / "short").write_bytes(b"123")
+    assert stored_crc32c(tmp_path / "short") == -1
 
 
 @pytest.mark.parametrize(
@@ -207,7 +215,7 @@ def test_a_file_that_has_just_changed_is_checked_each_time(array, checks, monkey
 
 
 def test_what_is_remembered_is_bounded():
-    recent = chunk_reader.Recent(2)
+    recent = chunk_reader._Recent(2)
     for number in range(3):
         recent.keep((number,), number)
     assert [recent.get((number,)) for number in range(3)] == [None, 1, 2]
@@ -217,7 +225,7 @@ def test_what_is_remembered_is_bounded():
 
 
 def test_a_range_longer_than_the_maps_is_read_right(array, monkeypatch):
-    monkeypatch.setattr(chunk_reader, "_MAPS", chunk_reader.Recent(1))
+    monkeypatch.setattr(chunk_reader, "_MAPS", chunk_reader._Recent(1))
     chunks = opened(array)
     for _ in range(4):
         np.testing.assert_array_equal(chunks.read(CHOICES["twice"]), VALUES[CHOICES["twice"]])
