@@ -48,7 +48,7 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     monkeypatch.setattr(object_store, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(object_store, "LONGEST_PAUSE_S", 0.05)
     object_store._bucket.cache_clear()
-    lease._alive.clear()
+    lease._young.clear()
     lease._checked_buckets.clear()
     client = boto3.client("s3")
     try:

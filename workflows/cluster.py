@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from workflows.config import versions
-from wsi.errors import UsageError
+from wsi.errors import UsageError, WsiError
+from wsi.store_url import StorePath, StoreUrl
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -84,7 +85,7 @@ def connect(
             raise UsageError("--cluster-options: is for jobs; add --cluster slurm")
         place = _on_this_machine(workers)
     settings = {
-        "distributed.scheduler.allowed-failures": 2,
+        "distributed.scheduler.allowed-failures": 0,  # the loop counts itself, and knows which tasks ran
         "distributed.worker.daemon": True,
         "distributed.comm.timeouts.connect": "60s",
         "distributed.admin.tick.limit": "60s",
@@ -223,3 +224,28 @@ def check_folder_is_shared(client: "Client", folder: Path) -> None:
             f"{folder}: {len(blind)} of {len(seen)} workers do not see this folder, the first is {blind[0]}; "
             "use a folder that all machines share under one path"
         )
+
+
+def check_store_is_shared(client: "Client", store: StorePath) -> None:
+    """Refuse workers that do not see the folder of the stores, or do not reach their bucket.
+
+    Raises
+    ------
+    UsageError
+        It names the first such worker.
+    """
+    if isinstance(store, Path):
+        check_folder_is_shared(client, store)
+        return
+    for address, error in sorted(client.run(_met_at, store).items()):
+        if error:
+            raise UsageError(f"{store}: the worker {address} does not reach it ({error}); set AWS_... for workers too")
+
+
+def _met_at(store: StoreUrl) -> str:
+    """What goes wrong with a bucket here, in words."""
+    try:
+        store.is_dir()
+    except WsiError as error:
+        return str(error)
+    return ""

@@ -1,13 +1,17 @@
 """`histograde verify`: every chunk of feature stores against its checksum and the manifest."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from wsi.store_url import StorePath
+
 
 def command(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A folder of stores, or one <slide>.zarr.")],
+    store: Annotated[
+        str, typer.Argument(metavar="STORE", help="A folder of stores, or one <slide>.zarr; also as s3://BUCKET/...")
+    ],
 ) -> None:
     """Every chunk against its checksum and the manifest; says what is damaged, missing or unfinished.
 
@@ -15,13 +19,15 @@ def command(
 
     Example: `histograde verify features/`
     """
-    report, damaged = verify(store)
+    from wsi.store_url import store_location
+
+    report, damaged = verify(store_location(store))
     typer.echo("\n".join(report))
     if damaged:
         raise typer.Exit(1)
 
 
-def verify(root: Path) -> tuple[list[str], int]:
+def verify(root: "StorePath") -> tuple[list[str], int]:
     """Check all stores below a folder.
 
     Returns
@@ -35,13 +41,15 @@ def verify(root: Path) -> tuple[list[str], int]:
     ------
     UsageError
         If there is no store.
+    UnreachableStoreError
+        If the server of a bucket does not answer: that says nothing of the stores.
     """
-    from wsi.errors import UsageError, WsiError
-    from wsi.store import FeatureStore
+    from wsi.errors import UnreachableStoreError, UsageError, WsiError
+    from wsi.store import FeatureStore, store_paths, unfinished
 
     if not root.exists():
         raise UsageError(f"{root}: no such folder")
-    paths = [root] if root.suffix == ".zarr" else sorted(root.glob("*.zarr")) if root.is_dir() else []
+    paths = store_paths(root)
     if not paths:
         raise UsageError(f"{root}: no feature store (*.zarr) in this folder")
     report: list[str] = []
@@ -53,13 +61,12 @@ def verify(root: Path) -> tuple[list[str], int]:
             complete += len(store.encoders)
             if not store.encoders:
                 report.append(f"{path.name}: has no complete features")
+        except UnreachableStoreError:
+            raise
         except WsiError as error:
             wrong = [str(error)]
         damaged += bool(wrong)
-        report += wrong + [
-            f"{path.name}: {part.name} is unfinished" for part in sorted(path.glob("features/.*.partial"))
-        ]
-    for pattern in (".*.zarr.partial", ".*.zarr.old"):
-        report += [f"{part.name} is unfinished" for part in sorted(root.glob(pattern))]
+        report += wrong + [f"{path.name}: {name} is unfinished" for name in unfinished(path / "features")]
+    report += [f"{name} is unfinished" for name in unfinished(root)]
     verdict = f"{damaged} damaged" if damaged else "all chunks agree with their checksums"
     return [*report, f"{len(paths)} stores, {complete} complete sets of features: {verdict}"], damaged

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
 import shutil
+import socket
+import time
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +19,7 @@ def write_atomic(path: StorePath, data: bytes) -> None:
     if isinstance(path, StoreUrl):
         path.write_bytes(data)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as handle:
             handle.write(data)
@@ -25,6 +28,42 @@ def write_atomic(path: StorePath, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep_temporaries(folder: StorePath, *, below: bool = True) -> None:
+    """Remove what processes that are gone left in a folder, and `below` it: temporary files of `write_atomic`.
+
+    Those of a live process of this machine stay, and those of another machine for a day. In a bucket there are none.
+    """
+    if isinstance(folder, StoreUrl):
+        return
+    for path in folder.rglob(".*.tmp") if below else folder.glob(".*.tmp"):
+        found = TEMPORARY.fullmatch(path.name)
+        if found is not None and _is_left(path, found["host"], int(found["pid"])):
+            path.unlink(missing_ok=True)
+
+
+TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
+DAY_S = 86400.0
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-")
+
+
+def _is_left(path: Path, host: str, pid: int) -> bool:
+    if host != _host():
+        try:
+            return time.time() - path.stat().st_mtime > DAY_S
+        except OSError:
+            return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def to_json(value: Any) -> bytes:

@@ -20,13 +20,14 @@ from wsi.files import to_json
 from wsi.store_url import StoreUrl
 
 LEASE_S = 60.0
-"""A run that died is known for dead after so long. The next one waits for it."""
+"""A run that died is known for dead after so long."""
 
 RENEWALS = 4
 """Renewals in that time: a server may be away for three of them."""
 
-_alive: dict[str, float] = {}
-"""When other runs were last seen to renew a lease of theirs, by this process' own clock: nobody waits for them."""
+_young: dict[StoreUrl, tuple[str, float]] = {}
+"""Leases of others that were seen: in which state, and until when by this process' own clock it need not ask again
+for the server's time."""
 
 
 @contextmanager
@@ -84,28 +85,31 @@ class _Lease:
         self._id = uuid4().hex
         self._renewed = 0
         self._etag: str | None = None
+        self._is_away = False
         self._over = threading.Event()
         self._pulse = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        seen: tuple[str, float] | None = None
         while not self._put(None):
             try:
-                data, stamp = object_store.read_stamped(self._place)
+                _, stamp = object_store.read_stamped(self._place)
             except FileNotFoundError:
                 continue
-            if _server_time(self._place).timestamp() - stamp.modified.timestamp() > LEASE_S:
-                if self._put(stamp.etag):
-                    return
-                continue
-            now = time.monotonic()
-            seen = seen or (stamp.etag, now)
-            other = _run_of(data)
-            if stamp.etag != seen[0]:
-                _alive[other] = now
-            if now - _alive.get(other, -LEASE_S) < LEASE_S:
-                raise StoreBusyError(f"{self._what}: another run is writing this store; wait for it to end")
-            time.sleep(LEASE_S / RENEWALS / 5)
+            if not self._has_run_out(stamp):
+                raise StoreBusyError(
+                    f"{self._what}: another run is writing this store; wait for it to end "
+                    f"(one that died is known for dead after {LEASE_S:g} s)"
+                )
+            if self._put(stamp.etag):
+                return
+
+    def _has_run_out(self, stamp: object_store.ObjectStamp) -> bool:
+        etag, until_s = _young.get(self._place, ("", 0.0))
+        if etag == stamp.etag and time.monotonic() < until_s:
+            return False
+        left_s = LEASE_S - (_server_time(self._place) - stamp.modified).total_seconds()
+        _young[self._place] = stamp.etag, time.monotonic() + left_s
+        return left_s < 0
 
     def start(self) -> None:
         self._pulse.start()
@@ -114,16 +118,21 @@ class _Lease:
         """Let go. The object is removed only when it was just renewed, so that nobody can have taken it over since."""
         self._over.set()
         self._pulse.join()
-        with suppress(UnreachableStoreError):  # then it runs out by itself
-            if self._etag is not None and self._put(self._etag):
+        if self._etag is None or self._is_away:  # it is another's, or runs out by itself
+            return
+        with suppress(UnreachableStoreError):
+            if self._put(self._etag):
                 self._place.unlink()
 
     def _beat(self) -> None:
         while not self._over.wait(LEASE_S / RENEWALS):
-            with suppress(UnreachableStoreError):
+            try:
                 if not self._put(self._etag):
                     self._etag = None
                     return
+                self._is_away = False
+            except UnreachableStoreError:
+                self._is_away = True
 
     def _put(self, etag: str | None) -> bool:
         """Make, take over or renew the object; whether that was done, also where the first answer was lost."""

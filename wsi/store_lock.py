@@ -15,8 +15,7 @@ from wsi.store_url import StorePath, StoreUrl
 def slide_lock(root: StorePath, slide_id: str) -> Iterator[None]:
     """Hold the only right to plan, publish or repair a slide's store.
 
-    On a disk the kernel frees it if the process dies. In a bucket it runs out: a call waits for that, at most
-    `wsi.lease.LEASE_S`, and until it sees that the holder is alive.
+    On a disk the kernel frees it if the process dies. In a bucket it runs out, `wsi.lease.LEASE_S` after that.
 
     Raises
     ------

@@ -8,7 +8,7 @@ counts once its manifest, the last object, is there; a hidden mark beside it say
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from wsi.files import (
     read_each,
     record_of,
     remove_tree,
+    sweep_temporaries,
     to_json,
     write_atomic,
     write_json,
@@ -318,6 +319,16 @@ class FeatureWriter:
         data = plain_chunk(block)
         write_record(self._record(chunk), self._put(chunk, data) | {"crc32c": last_crc32c(data)}, bad)
 
+    def done_before(self, chunk: int) -> int | None:
+        """How many bad tiles a chunk has that is finished; None if it is not."""
+        record = self._records([chunk]).get(chunk)
+        if record is None:
+            return None
+        path = self.stage / self._name(chunk)
+        found = path.stamp() if isinstance(path, StoreUrl) else None
+        etags = {} if found is None else {self._name(chunk): found.etag}
+        return len(record["bad"]) if self._is_done(chunk, record, etags) else None
+
     def bad_tiles(self) -> list[BadTile]:
         """Bad tiles of the finished chunks, in order of their rows."""
         records = self._records()
@@ -331,6 +342,9 @@ class FeatureWriter:
         CorruptStoreError
             If a chunk is missing or differs from its record.
         """
+        if isinstance(self.target, StoreUrl) and (self.target / "manifest.json").is_file():
+            remove_tree(self.journal.parent)  # it was published, but the answer was lost
+            return
         if missing := self.todo():
             raise CorruptStoreError(f"{self.store.name}: chunks {missing[:5]} of {self.encoder} are not finished")
         bad = self.bad_tiles()
@@ -361,6 +375,7 @@ class FeatureWriter:
     def _sweep(self) -> None:
         """Remove what interrupted writes and publications left in the stage."""
         remove_tree(self.stage / "bad", ignore_errors=True)
+        sweep_temporaries(self.stage)
         keep = {self._name(chunk) for chunk in range(self.chunks)}
         for name in files_below(self.stage / "values" / "c"):
             if f"values/c/{name}" not in keep:
@@ -381,10 +396,11 @@ class FeatureWriter:
         write_atomic(path, data)
         return record_of(data)
 
-    def _records(self) -> dict[int, dict[str, Any]]:
+    def _records(self, chunks: Sequence[int] | None = None) -> dict[int, dict[str, Any]]:
         """The journal's records that are whole, by chunk."""
         found = {}
-        for chunk, data in enumerate(read_each(self._record(chunk) for chunk in range(self.chunks))):
+        chunks = range(self.chunks) if chunks is None else chunks
+        for chunk, data in zip(chunks, read_each(self._record(chunk) for chunk in chunks), strict=True):
             try:
                 if data is not None:
                     found[chunk] = parse_record(data, self._record(chunk).name)

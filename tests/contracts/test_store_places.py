@@ -16,8 +16,8 @@ from wsi.errors import CorruptStoreError, RecipeMismatchError, StoreBusyError, U
 from wsi.files import files_below, is_hidden, remove_tree
 from wsi.slide import SlideInfo
 from wsi.store import FeatureStore, open_stores, store_path, store_paths, unfinished, verify_folder
-from wsi.store_writer import begin_features, feature_folders, publish_grid, reopen_damaged, settle, slide_lock
 from wsi.store_url import StorePath, StoreUrl
+from wsi.store_writer import begin_features, feature_folders, publish_grid, reopen_damaged, settle, slide_lock
 from wsi.tiles import BadTile, TileSpec, tile_grid
 from wsi.tissue import TissueMask
 
