@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from wsi.errors import CorruptStoreError, RecipeMismatchError, StoreBusyError
+from wsi.errors import CorruptStoreError, RecipeMismatchError
 from wsi.files import (
     file_record,
     files_below,
@@ -24,217 +24,30 @@ from wsi.files import (
     record_of,
     remove_tree,
     sweep_temporaries,
-    to_json,
     write_atomic,
     write_json,
 )
+from wsi.grid_writer import feature_folders, publish_grid, settle
 from wsi.journal import parse_record, write_record
-from wsi.slide import SlideInfo
-from wsi.store import (
-    CHUNK_TILES,
-    FORMAT_NAME,
-    FORMAT_VERSION,
-    FeatureStore,
-    grid_digest,
-    slide_meta,
-    store_path,
-    verify_folder,
-)
-from wsi.store_arrays import group_files, last_crc32c, plain_array_files, plain_chunk, small_array_files
-from wsi.store_identity import check_card as check_card
-from wsi.store_identity import check_recipe as check_recipe
-from wsi.store_lock import check_lock
-from wsi.store_lock import slide_lock as slide_lock
+from wsi.sealing import attributes_of, partial_of, seal, write_array, write_files
+from wsi.store import CHUNK_TILES, FORMAT_NAME, FORMAT_VERSION, FeatureStore, verify_folder
+from wsi.store_arrays import group_files, last_crc32c, plain_array_files, plain_chunk
+from wsi.store_identity import check_card, check_recipe
+from wsi.store_lock import check_lock, slide_lock
 from wsi.store_url import StorePath, StoreUrl
-from wsi.tiles import BadTile, TileGrid
-from wsi.tissue import TissueMask
+from wsi.tiles import BadTile
 
-Records = dict[str, dict[str, Any]]
-"""Size and SHA-256 of files by their way from a folder, as its manifest has them."""
-
-
-def publish_grid(
-    root: StorePath,
-    info: SlideInfo,
-    tissue: TissueMask,
-    grid: TileGrid,
-    recipe: Mapping[str, Any],
-    qc: Mapping[str, Any] | None = None,
-) -> FeatureStore:
-    """Write the grid of a slide and publish it. Call under `slide_lock`.
-
-    `qc` is kept for the report and takes no part in identity.
-
-    Where a store of the same slide lies already (its grid is damaged, or it holds nothing but a grid), it gives way;
-    its features are kept.
-
-    Raises
-    ------
-    RecipeMismatchError
-        If features lie there that belong to another grid, or what lies there is not a store. Nothing is removed.
-    """
-    target = store_path(root, info.slide_id)
-    _check_gives_way(target, grid_digest(info.content_hash, grid))
-    check_lock(target)
-    stage = _begin_grid(target)
-    meta = {
-        "format": FORMAT_NAME,
-        "format_version": FORMAT_VERSION,
-        "slide": slide_meta(info),
-        "recipe": dict(recipe),
-        "side_px0": list(grid.side_px0),
-        "tiles": len(grid),
-        "tissue": {
-            "area_um2": tissue.area_um2,
-            "downsample": list(tissue.downsample),
-            "origin_px0": list(tissue.origin_px0),
-        },
-        "qc": dict(qc or {}),
-    }
-    records = write_files(stage, group_files({"histograde": json.loads(json.dumps(meta))}))
-    records |= write_array(stage, "coords", grid.coords)
-    records |= write_array(stage, "tissue_fraction", grid.tissue_fraction)
-    records |= write_array(stage, "tissue", tissue.mask.astype(np.uint8))
-    write_files(stage / "features", group_files())
-    check_lock(target)
-    _seal(stage, records)
-    _end_grid(stage, target)
-    return FeatureStore(target)
-
-
-def _begin_grid(target: StorePath) -> StorePath:
-    """Where the grid is to be made: an empty hidden folder; in a bucket its place, which no longer counts."""
-    mark = _partial(target)
-    if isinstance(target, StoreUrl):
-        write_json(mark, {"making": target.name})
-        (target / "manifest.json").unlink(missing_ok=True)
-        return target
-    remove_tree(mark, ignore_errors=True)
-    assert isinstance(mark, Path)
-    mark.mkdir(parents=True)
-    return mark
-
-
-def _end_grid(stage: StorePath, target: StorePath) -> None:
-    """Let a sealed grid count."""
-    if not isinstance(stage, Path) or not isinstance(target, Path):
-        _partial(target).unlink(missing_ok=True)
-        return
-    if target.exists():
-        target.rename(_set_aside(target))
-    stage.rename(target)
-    settle(target)
-    fsync_path(target.parent)
-
-
-def _partial(target: StorePath) -> StorePath:
-    """The hidden folder in which something grows; in a bucket the mark that it does."""
-    return target.with_name(f".{target.name}.partial")
-
-
-def settle(target: StorePath) -> None:
-    """Finish the exchange of a damaged grid where it was cut short, so that no features are lost with it.
-
-    Call under `slide_lock` before anything is read from the store. In a bucket a published grid may still be marked.
-    """
-    if isinstance(target, StoreUrl):
-        if (mark := _partial(target)).is_file() and (target / "manifest.json").is_file():
-            mark.unlink()
-        return
-    old = _set_aside(target)
-    if not old.exists():
-        return
-    if not target.exists():
-        old.rename(target)
-        return
-    for part in feature_folders(old):
-        if isinstance(part, Path) and not (target / "features" / part.name).exists():
-            part.rename(target / "features" / part.name)
-    remove_tree(old)
-
-
-def feature_folders(store: StorePath) -> list[StorePath]:
-    """Folders of features in a store, finished and unfinished, sorted."""
-    folder = store / "features"
-    if isinstance(folder, StoreUrl):
-        from wsi.object_store import children
-
-        return [folder / name for name in children(folder)[0]]
-    return sorted(part for part in folder.iterdir() if part.is_dir()) if folder.is_dir() else []
-
-
-def _set_aside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
-
-
-def _check_gives_way(target: StorePath, digest: str) -> None:
-    if not target.exists():
-        return
-    ours = isinstance(target, StoreUrl) and _partial(target).is_file()
-    if not (ours or _attributes(target) or '"coords/zarr.json"' in _text(target / "manifest.json")):
-        raise RecipeMismatchError(
-            f"{target.name}: something lies there that is not a feature store; remove it, or use another --store folder"
-        )
-    for part in feature_folders(target):
-        kept = _attributes(part)
-        if kept and kept.get("grid_sha256") != digest:
-            raise RecipeMismatchError(
-                f"{target.name}: its grid is damaged, and its features in {part.name} belong to another slide or "
-                "recipe; use the same settings, or remove the store"
-            )
-
-
-def _attributes(folder: StorePath) -> dict[str, Any] | None:
-    """What a group says of itself, unchecked; None where that cannot be read."""
-    try:
-        kept = json.loads((folder / "zarr.json").read_bytes())["attributes"]["histograde"]
-        return dict(kept) if kept["format"] == FORMAT_NAME else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _text(file: StorePath) -> str:
-    try:
-        return file.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def write_files(folder: StorePath, files: Mapping[str, bytes]) -> Records:
-    """Write files into a folder; gives their records. On a disk they are not durable before `_seal`."""
-    if isinstance(folder, StoreUrl):
-        from wsi.object_store import each
-
-        each(lambda name: (folder / name).write_bytes(files[name]), list(files))
-    else:
-        for name, data in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(data)
-    return {name: record_of(data) for name, data in files.items()}
-
-
-def write_array(
-    group: StorePath, name: str, values: np.ndarray, attributes: Mapping[str, Any] | None = None
-) -> Records:
-    """Write a small array in one compressed chunk; gives the records of its files by their way from the group."""
-    return write_files(group, small_array_files(name, values, attributes))
-
-
-def _seal(folder: StorePath, records: Records) -> None:
-    """Make all files durable that the records name, and write the manifest of them.
-
-    In a bucket that publishes them; a manifest of somebody else that is there by then is not replaced.
-    """
-    if isinstance(folder, Path):
-        for name in records:
-            fsync_path(folder / name)
-        write_json(folder / "manifest.json", {"files": records})
-        return
-    from wsi.object_store import write_if
-
-    manifest, data = folder / "manifest.json", to_json({"files": records})
-    if write_if(manifest, data, None) is None and manifest.read_bytes() != data:
-        raise StoreBusyError(f"{folder.name}: another run has published it just now; run again to see what is left")
+__all__ = [
+    "FeatureWriter",
+    "begin_features",
+    "check_card",
+    "check_recipe",
+    "feature_folders",
+    "publish_grid",
+    "reopen_damaged",
+    "settle",
+    "slide_lock",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +76,7 @@ class FeatureWriter:
     @property
     def stage(self) -> StorePath:
         """Where the features grow: a hidden folder; in a bucket their place, which counts once it has a manifest."""
-        return self.target if isinstance(self.store, StoreUrl) else _partial(self.target)
+        return self.target if isinstance(self.store, StoreUrl) else partial_of(self.target)
 
     @property
     def target(self) -> StorePath:
@@ -282,7 +95,7 @@ class FeatureWriter:
     @property
     def journal(self) -> StorePath:
         """The folder of the records; it says which files of the stage count."""
-        return _partial(self.target) / ".journal"
+        return partial_of(self.target) / ".journal"
 
     def todo(self) -> list[int]:
         """Chunks without a journal record, or whose bytes differ from it."""
@@ -358,7 +171,7 @@ class FeatureWriter:
         records |= {self._name(chunk): self._listed(chunk, record) for chunk, record in self._records().items()}
         records |= write_array(self.stage, "bad", codes, {"reasons": reasons})
         check_lock(self.store)
-        _seal(self.stage, records)
+        seal(self.stage, records)
         if isinstance(self.stage, Path) and isinstance(self.target, Path):
             self.stage.rename(self.target)
             fsync_path(self.target.parent)
@@ -499,7 +312,7 @@ def _begun(writer: FeatureWriter) -> dict[str, Any] | None:
         whole = all(file_record(writer.stage / name) == sealed[name] for name in _STAGE_FILES)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return _attributes(writer.stage) if whole else None
+    return attributes_of(writer.stage) if whole else None
 
 
 def reopen_damaged(store: FeatureStore, card: Mapping[str, Any]) -> bool:
@@ -520,7 +333,7 @@ def reopen_damaged(store: FeatureStore, card: Mapping[str, Any]) -> bool:
     encoder = str(card["name"])
     folder = store.path / "features" / encoder
     writer = FeatureWriter(store.path, encoder, 0, 0, 0, "")
-    if (kept := _attributes(folder)) is not None:
+    if (kept := attributes_of(folder)) is not None:
         check_card(store.path.name, kept.get("card", {}), card)
         _check_grid(store, encoder, kept)
     damage = {one.where for one in verify_folder(folder)}
