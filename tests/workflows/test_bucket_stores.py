@@ -1,5 +1,6 @@
 """Stores in a bucket through the command line: extracted, killed, resumed, verified, trained on, graded."""
 
+import csv
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hostile.makers import tissue_pixels, write_svs
 from tests.s3_server import BUCKET, S3Server, s3_server
 from workflows.cli import main
 from workflows.extract import extract
@@ -192,6 +194,33 @@ def test_a_server_that_goes_away_is_waited_for(
     assert listener.said == ["stopped", "unreachable", "resumed"]
     assert published(root) == local
     assert leftovers(root) == []
+
+
+@pytest.mark.slow
+def test_models_and_grades_are_those_of_stores_on_a_disk(server: S3Server, tmp_path: Path) -> None:
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    lines = ["slide_id,label,patient_id"]
+    for number in range(6):
+        write_svs(slides / f"t{number}.svs", (tissue_pixels(900, 900, number) * (1 - 0.1 * (number % 3))).astype("u1"))
+        lines.append(f"t{number},{number % 3},P{number}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    found = []
+    for name, store in (("near", tmp_path / "stores"), ("far", StoreUrl(f"s3://{BUCKET}/cohort"))):
+        model, run = tmp_path / name / "model", tmp_path / name / "run"
+        assert run_main("extract", slides, "--store", store, "--encoder", "toy", "--workers", 2) == 0
+        options = ["--folds", 2, "--epochs", 2, "--device", "cpu"]
+        assert run_main("train", "--store", store, "--labels", tmp_path / "labels.csv", "--out", model, *options) == 0
+        assert (
+            run_main("grade", slides / "t1.svs", slides / "t2.svs", "--model", model, "--out", run, "--store", store)
+            == 0
+        )
+        assert json.loads((run / "run.json").read_bytes())["config"]["store"] == str(store)
+        with (run / "predictions.csv").open(newline="") as handle:
+            rows = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(handle)]
+        assert len(rows) == 2
+        found.append((rows, published(store)))
+    assert found[0] == found[1], "the model's id, made of its weights, is among them"
 
 
 def test_a_store_that_cannot_be_reached_is_said_before_any_work(
