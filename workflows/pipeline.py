@@ -497,7 +497,9 @@ DIED = {
 
 
 def chunk_bytes(writer: FeatureWriter) -> int:
-    """What one chunk of features takes on a disk, with its record."""
+    """What one chunk of features takes on a disk, with its record; nothing where the stores are in a bucket."""
+    if not isinstance(writer.store, Path):
+        return 0
     return writer.chunk_tiles * writer.dim * np.dtype(writer.dtype).itemsize + 8192
 
 

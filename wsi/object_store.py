@@ -205,6 +205,8 @@ def _answers(url: StoreUrl) -> Iterator[None]:
         _check_bucket(url, error)
         status = re.search(r"status code: (\d{3})", str(error))
         said = f"HTTP {status[1]}" if status else "no connection"
+        if said == "HTTP 301":
+            said = "HTTP 301: the bucket is in another region, set AWS_DEFAULT_REGION"
         raise UnreachableStoreError(f"{url}: no sound answer from the server in {TRIES} tries ({said})") from None
 
 

@@ -10,7 +10,7 @@ their manifest is there. Chunks carry CRC-32C inside Zarr; the manifest has it t
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -230,7 +230,7 @@ class FeatureStore:
         layout = plain_layout(self._checked_bytes(folder, "values/zarr.json"))
         if layout is None:
             return None
-        files = _manifest(folder)["files"]
+        files = read_manifest(folder)["files"]
         records = [files.get(f"values/c/{chunk}/0") for chunk in range(-(-layout.rows // layout.chunk_rows))]
         values = folder / "values"
         if isinstance(values, StoreUrl):
@@ -245,7 +245,7 @@ class FeatureStore:
         """An array through Zarr, after a comparison of all its files with the manifest."""
         folder, _, leaf = name.rpartition("/")
         base = self.path / folder if folder else self.path
-        files = _manifest(base)["files"]
+        files = read_manifest(base)["files"]
         names = [file for file in files if file.startswith(f"{leaf}/")]
         if isinstance(self.path, StoreUrl):
             return array_of({file: self._checked_bytes(base, file, files) for file in names}, leaf)
@@ -260,7 +260,7 @@ class FeatureStore:
         except OSError as error:
             raise self._damaged(path, "is missing") from error
         if path not in self._checked:
-            expected = (_manifest(base)["files"] if files is None else files).get(file)
+            expected = (read_manifest(base)["files"] if files is None else files).get(file)
             if expected is None or sha256(data).hexdigest() != expected["sha256"]:
                 raise self._damaged(path, "differs from its checksum")
             self._checked.add(path)
@@ -281,10 +281,10 @@ def grid_digest(content_hash: str, grid: TileGrid) -> str:
     return digest.hexdigest()
 
 
-def verify_folder(folder: StorePath) -> list[Damage]:
-    """Compare the files that the manifest of a published folder lists with it."""
+def verify_folder(folder: StorePath, known: Collection[str] = ()) -> list[Damage]:
+    """Compare the files that the manifest of a published folder lists with it; those `known` to agree are left out."""
     try:
-        files = _manifest(folder)["files"]
+        files = read_manifest(folder)["files"]
     except CorruptStoreError as error:
         return [Damage("manifest.json", str(error))]
 
@@ -294,9 +294,9 @@ def verify_folder(folder: StorePath) -> list[Damage]:
     if isinstance(folder, StoreUrl):
         from wsi.object_store import each
 
-        found = each(compare, list(files))
+        found = each(compare, [name for name in files if name not in known])
     else:
-        found = [compare(name) for name in files]
+        found = [compare(name) for name in files if name not in known]
     return [one for one in found if one is not None]
 
 
@@ -316,7 +316,7 @@ def _compare(path: StorePath, name: str, expected: Mapping[str, Any]) -> Damage 
 def strays(folder: StorePath, *, skip: Sequence[str] = ()) -> list[Damage]:
     """Files of a published folder that its manifest does not list. Nothing reads them, and nothing removes them."""
     try:
-        files = _manifest(folder)["files"]
+        files = read_manifest(folder)["files"]
     except CorruptStoreError:
         return []
     known = {*files, "manifest.json"}
@@ -404,7 +404,8 @@ def _group_meta(path: StorePath) -> dict[str, Any]:
     return dict(meta)
 
 
-def _manifest(folder: StorePath) -> dict[str, Any]:
+def read_manifest(folder: StorePath) -> dict[str, Any]:
+    """What the manifest of a published folder says; raises `CorruptStoreError` where it is missing or damaged."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         if not isinstance(manifest["files"], Mapping):

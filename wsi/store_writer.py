@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from wsi.checked_note import note_checked, unchanged
 from wsi.errors import CorruptStoreError, RecipeMismatchError
 from wsi.files import (
     file_record,
@@ -30,7 +31,7 @@ from wsi.files import (
 from wsi.grid_writer import feature_folders, publish_grid, settle
 from wsi.journal import parse_record, write_record
 from wsi.sealing import attributes_of, partial_of, seal, write_array, write_files
-from wsi.store import CHUNK_TILES, FORMAT_NAME, FORMAT_VERSION, FeatureStore, verify_folder
+from wsi.store import CHUNK_TILES, FORMAT_NAME, FORMAT_VERSION, FeatureStore, read_manifest, verify_folder
 from wsi.store_arrays import group_files, last_crc32c, plain_array_files, plain_chunk
 from wsi.store_identity import check_card, check_recipe
 from wsi.store_lock import check_lock, slide_lock
@@ -168,7 +169,8 @@ class FeatureWriter:
             codes[one.row] = code[one.reason]
         self._sweep()
         records = {name: file_record(self.stage / name) for name in _STAGE_FILES}
-        records |= {self._name(chunk): self._listed(chunk, record) for chunk, record in self._records().items()}
+        done = self._records()
+        records |= {self._name(chunk): self._listed(chunk, record) for chunk, record in done.items()}
         records |= write_array(self.stage, "bad", codes, {"reasons": reasons})
         check_lock(self.store)
         seal(self.stage, records)
@@ -177,6 +179,7 @@ class FeatureWriter:
             fsync_path(self.target.parent)
             remove_tree(self.target / self.journal.name)
         else:
+            note_checked(self.target, {self._name(chunk): one["etag"] for chunk, one in done.items()})
             remove_tree(self.journal.parent)
 
     def discard(self) -> None:
@@ -336,10 +339,15 @@ def reopen_damaged(store: FeatureStore, card: Mapping[str, Any]) -> bool:
     if (kept := attributes_of(folder)) is not None:
         check_card(store.path.name, kept.get("card", {}), card)
         _check_grid(store, encoder, kept)
-    damage = {one.where for one in verify_folder(folder)}
+    etags = writer.etags()
+    known = unchanged(folder, etags)
+    damage = {one.where for one in verify_folder(folder, known)}
     check_lock(store.path)
     far = isinstance(folder, StoreUrl)
     if not damage:
+        listed = {name: etags[name] for name in read_manifest(folder)["files"] if name in etags}
+        if known != listed.keys():
+            note_checked(folder, listed)
         for leftover in (folder / writer.journal.name, writer.journal.parent):
             remove_tree(leftover, ignore_errors=True)
         return False
@@ -365,7 +373,7 @@ def _write_records(store: FeatureStore, writer: FeatureWriter, journal: StorePat
     chunk_tiles = store.encoder_meta(writer.encoder)["chunk_tiles"]
     for one in store.bad_tiles(writer.encoder):
         bad.setdefault(one.row // chunk_tiles, []).append(one)
-    files = json.loads((writer.target / "manifest.json").read_bytes())["files"]
+    files = read_manifest(writer.target)["files"]
     etags = writer.etags()
     for name, record in files.items():
         if name.startswith("values/c/") and name not in damage:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,16 @@ import pytest
 from tests.hostile.makers import tissue_pixels, write_svs
 from tests.s3_server import BUCKET, S3Server, s3_server
 from workflows.cli import main
+from workflows.cluster import check_store_is_shared
 from workflows.extract import extract
 from workflows.extraction import ExtractConfig
 from workflows.listeners import Listener
 from workflows.sources import find_slides
 from workflows.verify import verify
 from wsi import lease
+from wsi.errors import UnreachableStoreError, UsageError
 from wsi.files import files_below, is_hidden
+from wsi.store import open_stores
 from wsi.store_url import StorePath, StoreUrl
 from wsi.tiles import TileSpec
 
@@ -61,7 +64,8 @@ def published(root: StorePath) -> dict[str, bytes]:
 
 
 def leftovers(root: StoreUrl) -> list[str]:
-    return [name for name in files_below(root) if is_hidden(name) and not name.endswith("/.source.json")]
+    kept = ("/.source.json", "/.toy.checked.json")
+    return [name for name in files_below(root) if is_hidden(name) and not name.endswith(kept)]
 
 
 def run_main(*arguments: object) -> int:
@@ -115,6 +119,7 @@ def count(*given):
     write(*given)
 store_writer.FeatureWriter.write = count
 from workflows.cli import main
+from workflows.cluster import check_store_is_shared
 main(sys.argv[1:])
 """
 
@@ -235,10 +240,17 @@ def test_a_store_that_cannot_be_reached_is_said_before_any_work(
     server.start()
 
 
-def test_stores_found_nowhere_are_not_confused_with_stores_that_are_away(server: S3Server) -> None:
-    from wsi.errors import UnreachableStoreError, UsageError
-    from wsi.store import open_stores
+def test_workers_that_do_not_reach_the_bucket_are_refused(server: S3Server) -> None:
+    class Workers:
+        def run(self, job: Callable, *given: object) -> dict[str, object]:
+            return {"tcp://w1": job(*given)}
 
+    check_store_is_shared(Workers(), StoreUrl(f"s3://{BUCKET}/x"))
+    with pytest.raises(UsageError, match="the worker tcp://w1 does not reach it .s3://none-such: there is no such"):
+        check_store_is_shared(Workers(), StoreUrl("s3://none-such/x"))
+
+
+def test_stores_found_nowhere_are_not_confused_with_stores_that_are_away(server: S3Server) -> None:
     with pytest.raises(UsageError, match="no feature store"):
         open_stores(f"s3://{BUCKET}/nothing")
     server.stop()
