@@ -156,6 +156,7 @@ class FeatureWriter:
         CorruptStoreError
             If a chunk is missing or differs from its record.
         """
+        check_lock(self.store)
         if isinstance(self.target, StoreUrl) and (self.target / "manifest.json").is_file():
             remove_tree(self.journal.parent)  # it was published, but the answer was lost
             return

@@ -262,6 +262,35 @@ def test_one_at_a_time(root: StorePath) -> None:
     assert not files_below(root)
 
 
+def test_a_run_that_lost_its_lease_changes_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tasks still run on workers, which hold no lease themselves."""
+    in_memory(monkeypatch)
+    lost, other = (StoreUrl("s3://stores/a b", run=name) for name in ("lost", "other"))
+    monkeypatch.setattr(lease._Lease, "_beat", lambda self: None)  # cut off, or stopped for a while
+    with slide_lock(lost, "s 1"):
+        store = publish_grid(lost, INFO, TISSUE, GRID, RECIPE)
+        writer = begin_features(store, CARD.to_dict(), chunk_tiles=CHUNK)
+        write(writer, [0])
+        monkeypatch.setattr(lease, "LEASE_S", -1.0)
+        with slide_lock(other, "s 1"):
+            before = contents(other) | {name: b"" for name in files_below(other)}
+            for change in (
+                lambda: write(writer, [1]),
+                lambda: begin_features(store, {**CARD.to_dict(), "name": "another"}),
+                lambda: publish_grid(lost, INFO, TISSUE, GRID, RECIPE),
+                lambda: reopen_damaged(store, CARD.to_dict()),
+                writer.discard,
+                writer.publish,
+            ):
+                with pytest.raises(StoreBusyError, match="another run has taken this store over"):
+                    change()
+            assert contents(other) | {name: b"" for name in files_below(other)} == before
+            write(begin_features(FeatureStore(other / "s 1.zarr"), CARD.to_dict(), chunk_tiles=CHUNK))
+            with pytest.raises(StoreBusyError):
+                writer.publish()
+    assert run(other) == 0
+
+
 class Crash(BaseException):
     """The process dies here."""
 
