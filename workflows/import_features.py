@@ -188,6 +188,7 @@ def import_all(files: Mapping[str, Path], config: ImportConfig) -> ImportSummary
     from workflows.sources import find_slides
     from wsi.errors import MissingPackageError, UsageError
     from wsi.imports.intake import import_features
+    from wsi.imports.probe import Probe
 
     try:
         config.store.mkdir(parents=True, exist_ok=True)
@@ -197,16 +198,19 @@ def import_all(files: Mapping[str, Path], config: ImportConfig) -> ImportSummary
     sources = find_slides(config.slides, config.slide_mpp) if config.slides else None
     slides = None if sources is None else {source.slide_id: source for source in sources}
     summary, start, encoder = ImportSummary(), time.perf_counter(), None
-    for slide_id, path in files.items():
-        try:
-            done = import_features(config.store, feature_file(slide_id, path, config, slides), encoder)
-        except MissingPackageError:
-            raise
-        except Exception as error:  # whatever it is, it ends this file only
-            summary.quarantined.append(failure_of(slide_id, "import", error))
-            continue
-        summary.done[slide_id] = done
-        encoder = encoder or done.stated_encoder
+    with Probe() as probe:
+        for slide_id, path in files.items():
+            try:
+                one = feature_file(slide_id, path, config, slides)
+                probe.check(one.path, one.patches, one.tool, one.hints)
+                done = import_features(config.store, one, encoder)
+            except MissingPackageError:
+                raise
+            except Exception as error:  # whatever it is, it ends this file only
+                summary.quarantined.append(failure_of(slide_id, "import", error))
+                continue
+            summary.done[slide_id] = done
+            encoder = encoder or done.stated_encoder
     summary.seconds = time.perf_counter() - start
     RunRecord(
         "import",
