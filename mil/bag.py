@@ -12,7 +12,10 @@ from torch import Tensor
 from wsi.errors import CorruptStoreError, NoTissueError, RecipeMismatchError, UsageError
 from wsi.store import FeatureStore
 
-CARD_REMARKS = ("licence", "source")
+FILE_REMARKS = ("file_sha256", "imported")
+"""Fields of the card of imported features that belong to one slide's file."""
+
+CARD_REMARKS = ("licence", "source", *FILE_REMARKS)
 """Fields of an encoder card that do not change its features."""
 
 Choice = Callable[[str, int], np.ndarray | None]
@@ -29,7 +32,8 @@ class Bag:
     features : ndarray (N, D) float16 or float32
         As they are stored; a batch has them as float32.
     coords_um : ndarray (N, 2) float32
-        Top-left (x, y) of each tile, um from the slide's origin.
+        Top-left (x, y) of each tile, um from the slide's origin; NaN where the slide's pixel size is unknown, which
+        happens with imported features only.
     rows : ndarray (N,) int64
         Row of each tile in the slide's grid.
 
@@ -81,7 +85,8 @@ class _Places:
     def of(cls, store: FeatureStore, encoder: str) -> "_Places":
         rows = store.good_rows(encoder)
         slide = store.slide
-        coords_um = store.coords[rows] * np.asarray(slide.require_mpp())
+        mpp = (np.nan, np.nan) if slide.mpp is None else slide.require_mpp()
+        coords_um = store.coords[rows] * np.asarray(mpp)
         return cls(slide.slide_id, coords_um.astype(np.float32), rows)
 
     def bag(self, store: FeatureStore, encoder: str, tiles: np.ndarray | None) -> Bag:
@@ -201,7 +206,9 @@ class StoreBags:
         self._free_bytes = cache_bytes
         self._kept: dict[int, Bag] = {}
         self._places: dict[int, _Places] = {}
-        self.card, self.recipe = stores[0].card(encoder), stores[0].recipe
+        card = stores[0].card(encoder)
+        self.card = {name: value for name, value in card.items() if name not in FILE_REMARKS}
+        self.recipe = stores[0].recipe
         for store in stores[1:]:
             check_same_making(store, encoder, self.card, self.recipe, f"slide {stores[0].slide.slide_id}")
 

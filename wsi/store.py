@@ -23,7 +23,7 @@ from wsi.chunk_reader import PlainChunks, plain_layout, stored_crc32c
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
 from wsi.files import file_record
 from wsi.slide import SlideInfo
-from wsi.tiles import BadTile, TileGrid, TileSpec
+from wsi.tiles import BadTile, Places, TileGrid, TileSpec
 from wsi.tissue import TissueMask
 
 FORMAT_NAME = "histograde-features"
@@ -104,18 +104,32 @@ class FeatureStore:
         return self._array("coords")
 
     @property
+    def tissue_fraction(self) -> np.ndarray:
+        """Share of each tile that is tissue, (N,) float32; NaN where it is unknown."""
+        return self._array("tissue_fraction")
+
+    @property
+    def side_px0(self) -> tuple[float, float]:
+        """Size (w, h) of a tile in level-0 pixels; (0, 0) where it is unknown."""
+        w, h = self.meta["side_px0"]
+        return w, h
+
+    @property
+    def imported_from(self) -> str | None:
+        """The program whose features these are, where they were taken over from files of another; else None."""
+        imported = self.meta["recipe"].get("imported")
+        return None if imported is None else str(imported["tool"])
+
+    @property
     def grid(self) -> TileGrid:
-        """All tiles, good and bad."""
-        return TileGrid(
-            TileSpec(**self.recipe["tiles"]),
-            self.coords,
-            self._array("tissue_fraction"),
-            _tuples(self.meta["side_px0"]),
-        )
+        """All tiles, good and bad; raises `RecipeMismatchError` where it is unknown how they were cut."""
+        self._require_own("how its tiles were cut")
+        return TileGrid(TileSpec(**self.recipe["tiles"]), self.coords, self.tissue_fraction, self.side_px0)
 
     @property
     def tissue(self) -> TissueMask:
-        """The tissue mask from which the grid was laid."""
+        """The tissue mask from which the grid was laid; raises `RecipeMismatchError` where it is unknown."""
+        self._require_own("its tissue")
         kept = self.meta["tissue"]
         return TissueMask(
             self._array("tissue").astype(bool),
@@ -126,7 +140,8 @@ class FeatureStore:
 
     @property
     def tissue_area_um2(self) -> float:
-        """Area of the tissue in square micrometres."""
+        """Area of the tissue in square micrometres; raises `RecipeMismatchError` where it is unknown."""
+        self._require_own("its area of tissue")
         return float(self.meta["tissue"]["area_um2"])
 
     def encoder_meta(self, encoder: str) -> dict[str, Any]:
@@ -190,7 +205,14 @@ class FeatureStore:
     @property
     def grid_sha256(self) -> str:
         """Digest of the slide's content and its tiles' places and size: what features belong to."""
-        return grid_digest(self.slide.content_hash, self.grid)
+        return grid_digest(self.slide.content_hash, self)
+
+    def _require_own(self, what: str) -> None:
+        if self.imported_from is not None:
+            raise RecipeMismatchError(
+                f"{self.path.name}: {what} is unknown, because its features were imported from {self.imported_from}; "
+                "extract the slide into another --store folder with `histograde extract`"
+            )
 
     def _features(self, encoder: str) -> _Features:
         """What is known of an encoder's features, read again when they have been published anew."""
@@ -260,7 +282,7 @@ class FeatureStore:
 REPAIR = "run `histograde extract` on the slide again to repair it"
 
 
-def grid_digest(content_hash: str, grid: TileGrid) -> str:
+def grid_digest(content_hash: str, grid: Places) -> str:
     """SHA-256 over the slide's content hash, the tiles' size and their places."""
     digest = sha256(f"{content_hash}\n{json.dumps(list(grid.side_px0))}\n".encode())
     digest.update(np.ascontiguousarray(grid.coords, dtype="<i4").tobytes())
