@@ -60,7 +60,7 @@ def store_paths(root: Path) -> list[Path]:
     """
     if not root.exists():
         raise UsageError(f"{root}: no such folder")
-    paths = [root] if root.suffix == ".zarr" else sorted(root.glob("*.zarr")) if root.is_dir() else []
+    paths = [root] if root.suffix == ".zarr" else sorted(root.glob("[!.]*.zarr")) if root.is_dir() else []
     if not paths:
         raise UsageError(f"{root}: no feature store (*.zarr) in this folder")
     return paths
