@@ -1,15 +1,20 @@
 """`histograde repair`: everything about an archive of feature stores that can be put right without the slides."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workflows.options import MAX_BAD, MaxBad
+
 if TYPE_CHECKING:
     from wsi.store_repair import Repair
 
 EXIT_LEFT = 3
+LEFT_ALONE_S = 3600.0
+"""A temporary file beside the stores that is younger may still be written, by a machine that cannot be asked."""
 
 
 def command(
@@ -20,6 +25,7 @@ def command(
     drop_unfinished: Annotated[
         bool, typer.Option("--drop-unfinished", help="Also remove begun features in which chunks are finished.")
     ] = False,
+    max_bad: MaxBad = MAX_BAD,
     workers: Annotated[int, typer.Option(min=0, help="Stores at once; 0 is one a core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.", metavar="")] = False,
 ) -> None:
@@ -37,9 +43,9 @@ def command(
     """
     import json
 
-    done = repair(root, dry_run=dry_run, drop_unfinished=drop_unfinished, workers=workers)
+    done = repair(root, dry_run=dry_run, drop_unfinished=drop_unfinished, max_bad=max_bad, workers=workers)
     typer.echo(json.dumps(done.to_dict(), indent=1) if as_json else "\n".join(done.lines()))
-    if done.left or (dry_run and done.stores):
+    if done.left or (dry_run and (done.beside or any(one.done for one in done.stores))):
         raise typer.Exit(EXIT_LEFT)
 
 
@@ -83,12 +89,19 @@ class Repairs:
         return asdict(self)
 
 
-def repair(root: Path, *, dry_run: bool = False, drop_unfinished: bool = False, workers: int = 0) -> Repairs:
+def repair(
+    root: Path,
+    *,
+    dry_run: bool = False,
+    drop_unfinished: bool = False,
+    max_bad: float = MAX_BAD,
+    workers: int = 0,
+) -> Repairs:
     """Repair all stores of a folder, of a run's folder, or one store.
 
     Parameters
     ----------
-    dry_run, drop_unfinished
+    dry_run, drop_unfinished, max_bad
         As in `wsi.store_repair.repair_slide`.
     workers : int
         Threads, each at one store; 0 is one a core.
@@ -113,7 +126,7 @@ def repair(root: Path, *, dry_run: bool = False, drop_unfinished: bool = False, 
         raise UsageError(f"{root}: no feature store (*.zarr) in this folder")
 
     def one(slide_id: str) -> "Repair":
-        return repair_slide(folder, slide_id, dry_run=dry_run, drop_unfinished=drop_unfinished)
+        return repair_slide(folder, slide_id, dry_run=dry_run, drop_unfinished=drop_unfinished, max_bad=max_bad)
 
     done = Repairs(len(ids), dry_run=dry_run)
     with Counter("repair", len(ids)) as counter:
@@ -121,9 +134,21 @@ def repair(root: Path, *, dry_run: bool = False, drop_unfinished: bool = False, 
             if said := found.done or found.left or found.kept:
                 done.stores.append(found)
             counter.add(noted=bool(said))
+    if not one_store:
+        done.beside += _remove_temporary(folder, dry_run)
     if not (dry_run or one_store):
         done.beside += _refresh_index(folder)
     return done
+
+
+def _remove_temporary(folder: Path, dry_run: bool) -> list[str]:
+    """Remove what killed runs left beside the stores, unless it is so young that it may be written yet."""
+    from wsi.store_remains import temporary_beside
+
+    old = [one for one in temporary_beside(folder) if time.time() - one.stat().st_mtime > LEFT_ALONE_S]
+    for one in [] if dry_run else old:
+        one.unlink(missing_ok=True)
+    return [f"{one.name}: removed" for one in old]
 
 
 def _refresh_index(folder: Path) -> list[str]:

@@ -21,6 +21,9 @@ from wsi.threads import in_order
 THREADS = 4
 """Stamps are waited for, not computed: on a share several at once are quicker."""
 
+BATCH = 64
+"""Stores that a thread takes at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class CohortIndex:
@@ -77,11 +80,13 @@ def _read(root: Path, known: Mapping[str, tuple[Stamp, list[IndexRow]]]) -> Coho
     rows: list[IndexRow] = []
     stamps: dict[str, Stamp] = {}
     opened = 0
-    for name, found, stamp, was_read in in_order(look, names, THREADS):
-        rows += found
-        opened += was_read
-        if stamp is not None:
-            stamps[name] = stamp
+    batches = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
+    for batch in in_order(lambda some: [look(name) for name in some], batches, THREADS):
+        for name, found, stamp, was_read in batch:
+            rows += found
+            opened += was_read
+            if stamp is not None:
+                stamps[name] = stamp
     return CohortIndex(tuple(rows), stamps, len(names), opened)
 
 
@@ -95,24 +100,25 @@ def store_names(root: Path) -> list[str]:
 
 def stamp_of(store: Path) -> Stamp | None:
     """Size and time of change of a store's manifests, and which stages there are; None if a manifest is missing."""
+    folder = str(store)
     try:
-        found = {".": _of_manifest(store)}
-        for name in _parts(store):
-            found[name] = [] if name.startswith(".") else _of_manifest(store / "features" / name)
+        found = {".": _of_manifest(folder)}
+        for name in _parts(folder):
+            found[name] = [] if name.startswith(".") else _of_manifest(f"{folder}/features/{name}")
     except OSError:
         return None
     return found
 
 
-def _of_manifest(folder: Path) -> list[int]:
-    status = os.stat(folder / "manifest.json")
+def _of_manifest(folder: str) -> list[int]:
+    status = os.stat(f"{folder}/manifest.json")
     return [status.st_size, status.st_mtime_ns]
 
 
-def _parts(store: Path) -> list[str]:
+def _parts(store: str) -> list[str]:
     """Folders of features, finished ones and stages, sorted."""
     try:
-        with os.scandir(store / "features") as entries:
+        with os.scandir(f"{store}/features") as entries:
             names = [entry.name for entry in entries if entry.is_dir()]
     except FileNotFoundError:
         return []
@@ -132,7 +138,7 @@ def describe(path: Path) -> list[IndexRow]:
     try:
         store = FeatureStore(path)
         slide = _slide_row(bare, store)
-        parts = _parts(path)
+        parts = _parts(str(path))
     except Exception as error:  # whatever it is, it is a fact about this store only
         return [replace(bare, problem=_said(error))]
     done = [name for name in parts if not name.startswith(".")]

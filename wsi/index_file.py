@@ -85,7 +85,9 @@ class IndexRow:
 
     def __post_init__(self) -> None:
         for name, kind in COLUMNS.items():
-            object.__setattr__(self, name, _as(kind, getattr(self, name), name))
+            value = getattr(self, name)
+            if (known := _as(kind, value, name)) is not value:
+                object.__setattr__(self, name, known)
 
 
 def _as(kind: type, value: Any, name: str) -> Any:

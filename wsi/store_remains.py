@@ -10,6 +10,9 @@ _WRITTEN = re.compile(r"\.(manifest\.json|\.source\.json)\.\d+\.tmp")
 _ZARR = re.compile(r"(0|zarr)\.[0-9a-f]{32}\.partial")
 """What Zarr leaves when it is killed."""
 
+_BESIDE = re.compile(r"\.(run\.json|index\.parquet|\.index-stamps\.json)\.\d+\.tmp")
+"""What is left beside the stores of a file that was being written."""
+
 _ARRAYS = r"(coords|tissue_fraction|tissue)"
 _GRID = re.compile(rf"zarr\.json|manifest\.json|\.source\.json|features/zarr\.json|{_ARRAYS}/(zarr\.json|c/0(/0)?)")
 _FEATURES = re.compile(r"zarr\.json|manifest\.json|(values|bad)/zarr\.json|values/c/\d+/0|bad/c/0|\.journal/[^/]+")
@@ -30,6 +33,11 @@ def temporary_files(folder: Path) -> Iterator[Path]:
         in_features = relative.parts[0] == "features" and len(relative.parts) > 2
         if not in_features and is_temporary(relative):
             yield folder / relative
+
+
+def temporary_beside(root: Path) -> list[Path]:
+    """What killed writers left beside the stores of a folder, sorted. No lock tells whether they are at work still."""
+    return sorted(one for one in root.iterdir() if _BESIDE.fullmatch(one.name))
 
 
 def foreign_in_grid(folder: Path) -> list[Path]:

@@ -33,9 +33,6 @@ from wsi.store_remake import (
 )
 from wsi.store_writer import FeatureWriter, feature_folders, reopen_damaged, settle, slide_lock
 
-MAX_BAD = 0.2
-"""Features of which a larger share is bad tiles are not published here: `extract` judges them by its own limit."""
-
 LOCK_TAKEN_AWAY = "took away the lock of a run that is gone"
 
 _OF_SLIDE = re.compile(r"\.(.+)\.(zarr\.partial|zarr\.old|lock)|([^.].*)\.zarr")
@@ -77,7 +74,7 @@ def slide_ids(root: Path) -> list[str]:
 
 
 def repair_slide(
-    root: Path, slide_id: str, *, dry_run: bool = False, drop_unfinished: bool = False, max_bad: float = MAX_BAD
+    root: Path, slide_id: str, *, dry_run: bool = False, drop_unfinished: bool = False, max_bad: float = 0.2
 ) -> Repair:
     """Put right what can be put right about a slide's store without the slide.
 
@@ -90,7 +87,7 @@ def repair_slide(
     drop_unfinished : bool
         Remove stages although chunks in them are finished.
     max_bad : float
-        Largest share of bad tiles with which features are published, 0 to 1.
+        Largest share of bad tiles with which features are published, 0 to 1: `extract` refuses a slide with more.
     """
     seen = _look(_Repairer(root, slide_id, drop_unfinished, max_bad, dry=True))
     if dry_run or not (seen.done or seen.left):
@@ -351,7 +348,9 @@ class _Repairer:
         elif todo := self._writer(encoder, kept).todo():
             self.found.left.append(f"{_count(len(todo), 'chunk')} of {encoder} for extract")
         elif not self._is_ready(encoder, kept):
-            self.found.left.append(f"{encoder} has many bad tiles: extract decides by its --max-bad")
+            self.found.left.append(
+                f"{encoder} has many bad tiles: publish it with a larger --max-bad, or extract again"
+            )
         else:
             self._do(f"published the finished {encoder}", self._writer(encoder, kept).publish)
 

@@ -1,6 +1,7 @@
 """`histograde repair`: an archive with all kinds of trouble, in one go."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,27 @@ def test_json_says_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> N
         "beside": [],
         "dry_run": False,
     }
+
+
+def test_old_temporary_files_beside_the_stores_go(root: Path) -> None:
+    for name in (".run.json.12.tmp", "..index-stamps.json.12.tmp", ".index.parquet.9.tmp", ".mine.12.tmp", "run.json"):
+        (root / name).touch()
+        os.utime(root / name, (1.6e9, 1.6e9))
+    (root / ".index.parquet.10.tmp").touch()
+    assert code_of("repair", root, "--dry-run") == 3
+    before = sorted(contents(root))
+    found = [f"{name}: removed" for name in ("..index-stamps.json.12.tmp", ".index.parquet.9.tmp", ".run.json.12.tmp")]
+    assert repair(root, dry_run=True).beside == found
+    assert sorted(contents(root)) == before
+    assert repair(root).beside == found
+    left = {name for name in contents(root) if "/" not in name}
+    assert left == {".mine.12.tmp", "run.json", ".index.parquet.10.tmp"}
+
+
+def test_files_of_others_alone_are_nothing_to_do(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "small.zarr" / "Thumbs.db").touch()
+    assert code_of("repair", root) == code_of("repair", root, "--dry-run") == 0
+    assert "small.zarr: kept: Thumbs.db" in capsys.readouterr().out
 
 
 def test_an_index_is_brought_up_to_date_where_there_is_one(root: Path) -> None:
