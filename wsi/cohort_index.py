@@ -7,16 +7,18 @@ they are taken from there; so a look at an archive costs a few file stamps a sto
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wsi.chunk_reader import SETTLED_NS
 from wsi.errors import CorruptStoreError, UsageError, WsiError
-from wsi.index_file import IndexRow, Stamp, read_index
+from wsi.index_file import IndexRow, Stamp, read_index, read_slide_ids
 from wsi.store import FeatureStore, open_stores
 from wsi.threads import in_order
+
+Result = TypeVar("Result")
 
 THREADS = 4
 """Stamps are waited for, not computed: on a share several at once are quicker."""
@@ -60,10 +62,6 @@ def read_cohort(root: str | Path, *, rebuild: bool = False) -> CohortIndex:
     """
     root = Path(root)
     known = {} if rebuild else read_index(root)
-    return _read(root, known)
-
-
-def _read(root: Path, known: Mapping[str, tuple[Stamp, list[IndexRow]]]) -> CohortIndex:
     names = store_names(root)
     if not names:
         raise UsageError(f"{root}: no feature store (*.zarr) in this folder; make some with `histograde extract`")
@@ -80,14 +78,19 @@ def _read(root: Path, known: Mapping[str, tuple[Stamp, list[IndexRow]]]) -> Coho
     rows: list[IndexRow] = []
     stamps: dict[str, Stamp] = {}
     opened = 0
+    for name, found, stamp, was_read in _each(look, names):
+        rows += found
+        opened += was_read
+        if stamp is not None:
+            stamps[name] = stamp
+    return CohortIndex(tuple(rows), stamps, len(names), opened)
+
+
+def _each(look: Callable[[str], Result], names: list[str]) -> Iterator[Result]:
+    """A look at every store, several at once."""
     batches = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
     for batch in in_order(lambda some: [look(name) for name in some], batches, THREADS):
-        for name, found, stamp, was_read in batch:
-            rows += found
-            opened += was_read
-            if stamp is not None:
-                stamps[name] = stamp
-    return CohortIndex(tuple(rows), stamps, len(names), opened)
+        yield from batch
 
 
 def store_names(root: Path) -> list[str]:
@@ -193,28 +196,34 @@ def _printable(name: str) -> str:
 class CohortStores(Mapping[str, FeatureStore]):
     """Stores by slide_id, sorted; each is opened when it is asked for, and kept.
 
+    Parameters
+    ----------
+    names : mapping of str to str
+        The store's name by slide_id.
+
     Raises
     ------
     CorruptStoreError
         When a store is asked for that is damaged.
     """
 
-    def __init__(self, paths: Mapping[str, Path]):
-        self._paths = dict(sorted(paths.items()))
+    def __init__(self, root: Path, names: Mapping[str, str]):
+        self._root = root
+        self._names = dict(sorted(names.items()))
         self._open: dict[str, FeatureStore] = {}
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._names)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
+        return iter(self._names)
 
     def __contains__(self, slide_id: Any) -> bool:
-        return slide_id in self._paths
+        return slide_id in self._names
 
     def __getitem__(self, slide_id: str) -> FeatureStore:
         if slide_id not in self._open:
-            store = FeatureStore(self._paths[slide_id])
+            store = FeatureStore(self._root / self._names[slide_id])
             if store.slide.slide_id != slide_id:
                 raise CorruptStoreError(
                     f"{store.path.name}: is of {store.slide.slide_id}, the index says {slide_id}; "
@@ -234,14 +243,24 @@ def open_cohort(root: str | Path) -> Mapping[str, FeatureStore]:
     ------
     UsageError
         If the folder holds none, or two of one slide.
+    CorruptStoreError
+        If a store that the index does not know is damaged.
     """
     folder = Path(root)
-    known = read_index(folder) if folder.suffix != ".zarr" else {}
+    known = read_slide_ids(folder) if folder.suffix != ".zarr" else {}
     if not known:
         return open_stores(root)
-    paths: dict[str, Path] = {}
-    for row in _read(folder, known).rows:
-        path = folder / row.store
-        if paths.setdefault(row.slide_id, path) != path:
-            raise UsageError(f"{root}: {paths[row.slide_id].name} and {path.name} are both of {row.slide_id}")
-    return CohortStores(paths)
+
+    def slide_of(name: str) -> tuple[str, str]:
+        stamp, slide_id = known.get(name, (None, ""))
+        if stamp is not None and stamp_of(folder / name) == stamp:
+            return name, slide_id
+        return name, FeatureStore(folder / name).slide.slide_id
+
+    names: dict[str, str] = {}
+    for name, slide_id in _each(slide_of, store_names(folder)):
+        if names.setdefault(slide_id, name) != name:
+            raise UsageError(f"{root}: {names[slide_id]} and {name} are both of {slide_id}")
+    if not names:
+        return open_stores(root)  # which says that there are none
+    return CohortStores(folder, names)

@@ -141,14 +141,18 @@ def from_parquet(data: bytes) -> list[IndexRow]:
     ImportError
         If pyarrow is not there.
     """
+    return [IndexRow(*values) for values in zip(*_columns(data, list(COLUMNS)), strict=True)]
+
+
+def _columns(data: bytes, names: list[str]) -> list[list[Any]]:
     import pyarrow
     from pyarrow import parquet
 
-    table = parquet.read_table(pyarrow.BufferReader(data))
-    if not table.schema.equals(_schema(), check_metadata=True):
+    file = parquet.ParquetFile(pyarrow.BufferReader(data))
+    if not file.schema_arrow.equals(_schema(), check_metadata=True):
         raise ValueError(f"not a {INDEX_FORMAT} of version {INDEX_VERSION}")
-    columns = [column.to_pylist() for column in table.columns]
-    return [IndexRow(*values) for values in zip(*columns, strict=True)]
+    table = file.read(columns=names)
+    return [table.column(name).to_pylist() for name in names]
 
 
 def _schema() -> Any:
@@ -162,19 +166,37 @@ def _schema() -> Any:
 def read_index(root: Path) -> dict[str, tuple[Stamp, list[IndexRow]]]:
     """What is known of each store, with the stamp it had; nothing where there is no sound index, or no pyarrow."""
     try:
-        kept = json.loads((root / STAMPS).read_bytes())
-        data = (root / INDEX).read_bytes()
-        if kept["format_version"] != INDEX_VERSION or kept["index_sha256"] != sha256(data).hexdigest():
-            return {}
+        data, stamps = _sound_files(root)
         rows = from_parquet(data)
-        stamps = dict(kept["stores"])
-    except (ImportError, OSError, ValueError, KeyError, TypeError):
+    except UNUSABLE:
         return {}
     known: dict[str, tuple[Stamp, list[IndexRow]]] = {}
     for row in rows:
         if row.store in stamps:
             known.setdefault(row.store, (stamps[row.store], []))[1].append(row)
     return known
+
+
+def read_slide_ids(root: Path) -> dict[str, tuple[Stamp, str]]:
+    """The slide of each store, as `read_index` knows it: a tenth of the work."""
+    try:
+        data, stamps = _sound_files(root)
+        stores, slide_ids = _columns(data, ["store", "slide_id"])
+    except UNUSABLE:
+        return {}
+    return {store: (stamps[store], name) for store, name in zip(stores, slide_ids, strict=True) if store in stamps}
+
+
+UNUSABLE = (ImportError, OSError, ValueError, KeyError, TypeError)
+
+
+def _sound_files(root: Path) -> tuple[bytes, dict[str, Stamp]]:
+    """The index and its stamps, if they belong together."""
+    kept = json.loads((root / STAMPS).read_bytes())
+    data = (root / INDEX).read_bytes()
+    if kept["format_version"] != INDEX_VERSION or kept["index_sha256"] != sha256(data).hexdigest():
+        raise ValueError("the stamps are of another index")
+    return data, dict(kept["stores"])
 
 
 def write_index(root: Path, rows: Sequence[IndexRow], stamps: Mapping[str, Stamp]) -> bool:
