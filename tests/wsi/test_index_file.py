@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from wsi.errors import MissingPackageError
-from wsi.index_file import COLUMNS, INDEX, STAMPS, IndexRow, from_parquet, read_index, to_parquet, write_index
+from wsi.index_file import (
+    COLUMNS,
+    INDEX,
+    STAMPS,
+    IndexRow,
+    from_parquet,
+    read_index,
+    read_slide_ids,
+    to_parquet,
+    write_index,
+)
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -75,10 +85,11 @@ def test_a_damaged_index_is_none(tmp_path: Path) -> None:
         for place in range(0, len(data), 7):
             (tmp_path / name).write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
             known = read_index(tmp_path)
+            assert read_slide_ids(tmp_path) == {name: (stamp, "a") for name, (stamp, _) in known.items()}
             assert all(rows == [WHOLE] for _, rows in known.values()), (name, place)
         for torn in (b"", data[: len(data) // 2]):
             (tmp_path / name).write_bytes(torn)
-            assert read_index(tmp_path) == {}
+            assert read_index(tmp_path) == read_slide_ids(tmp_path) == {}
         (tmp_path / name).unlink()
         assert read_index(tmp_path) == {}
         (tmp_path / name).write_bytes(data)
