@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
-THREAD_BYTES = 4 << 20
-"""For each thread at least, so that it is worth starting: copy and checksum keep a core busy."""
+THREAD_BYTES = 16 << 20
+"""For each thread at least, about two milliseconds of copy or checksum: on cores that are busy with other work, waiting
+for a helper costs more than it helps."""
 MOST_THREADS = 4
 
 Part = TypeVar("Part")
