@@ -11,6 +11,7 @@ THREAD_BYTES = 16 << 20
 """For each thread at least, about two milliseconds of copy or checksum: on cores that are busy with other work, waiting
 for a helper costs more than it helps."""
 MOST_THREADS = 4
+"""And at most half of the cores: on two, what a second one copies the first one copies more slowly."""
 
 Part = TypeVar("Part")
 
@@ -47,8 +48,8 @@ def share(parts: Sequence[Part], worker: Callable[[], Callable[[Part], None]], p
                 todo.clear()
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    helpers = min(cores, MOST_THREADS, len(parts) * part_bytes // THREAD_BYTES) - 1
-    helping = [_helpers().submit(work) for _ in range(helpers)]
+    threads = min(cores // 2, MOST_THREADS, len(parts) * part_bytes // THREAD_BYTES)
+    helping = [_helpers().submit(work) for _ in range(threads - 1)]
     work()
     for one in helping:
         if not one.cancel():  # it has begun: other work may keep the cores so busy that it never did

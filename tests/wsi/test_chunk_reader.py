@@ -82,7 +82,7 @@ CHOICES = {
 def test_rows_are_those_of_the_array_on_each_reading(array, rows, crc, threads, monkeypatch):
     if threads:
         monkeypatch.setattr(shared_work, "THREAD_BYTES", 1)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2})
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
     chunks = opened(array, crc=crc)
     for _ in range(3):
         found = chunks.read(rows)
@@ -184,7 +184,7 @@ def test_a_chunk_that_is_not_there_or_not_listed_is_damage(array):
 
 def test_of_several_damaged_chunks_the_first_is_named(array, monkeypatch):
     monkeypatch.setattr(shared_work, "THREAD_BYTES", 1)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     chunks = opened(array)
     for chunk in (1, 2, 3, 4):
         flip(array / f"c/{chunk}/0", 3)
@@ -271,7 +271,7 @@ STRETCHES = {
 def test_mapped_rows_are_those_of_the_array_on_each_reading(pages, stretch, crc, threads, monkeypatch):
     if threads:
         monkeypatch.setattr(shared_work, "THREAD_BYTES", 1)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2})
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
     chunks = opened(pages, crc=crc)
     for _ in range(3):
         found = chunks.map(np.arange(len(WHOLE))[stretch])

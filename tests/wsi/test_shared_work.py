@@ -11,7 +11,7 @@ from wsi.shared_work import MOST_THREADS, THREAD_BYTES, _helpers, share
 
 @pytest.fixture(autouse=True)
 def cores(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
 
 
 @pytest.mark.parametrize(("part_bytes", "threads"), [(THREAD_BYTES, 3), (THREAD_BYTES // 4, 2), (1, 1)])
