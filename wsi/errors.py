@@ -117,6 +117,13 @@ class UnreachableStoreError(WsiError, RuntimeError):
     remedy = "check network, server and credentials, then run the same command again: it goes on where it stopped"
 
 
+class UnreadableFeaturesError(WsiError, ValueError):
+    """A file of features that another program made cannot be taken over."""
+
+    code = "unreadable_features"
+    remedy = "check the file against its source; write it again with the program that made it"
+
+
 class RecipeMismatchError(WsiError, ValueError):
     """A store, an encoder or a model was made another way than is asked for now."""
 

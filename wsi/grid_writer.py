@@ -1,9 +1,9 @@
 """The grid of a slide written, and exchanged where it is damaged, with its features kept."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -15,21 +15,21 @@ from wsi.store import FORMAT_NAME, FORMAT_VERSION, FeatureStore, grid_digest, sl
 from wsi.store_arrays import group_files
 from wsi.store_lock import check_lock
 from wsi.store_url import StorePath, StoreUrl
-from wsi.tiles import TileGrid
+from wsi.tiles import Places
 from wsi.tissue import TissueMask
 
 
 def publish_grid(
     root: StorePath,
     info: SlideInfo,
-    tissue: TissueMask,
-    grid: TileGrid,
+    tissue: TissueMask | None,
+    grid: Places,
     recipe: Mapping[str, Any],
     qc: Mapping[str, Any] | None = None,
 ) -> FeatureStore:
     """Write the grid of a slide and publish it. Call under `slide_lock`.
 
-    `qc` is kept for the report and takes no part in identity.
+    `qc` is kept for the report and takes no part in identity. `tissue` is None where it is unknown.
 
     Where a store of the same slide lies already (its grid is damaged, or it holds nothing but a grid), it gives way;
     its features are kept.
@@ -49,18 +49,19 @@ def publish_grid(
         "slide": slide_meta(info),
         "recipe": dict(recipe),
         "side_px0": list(grid.side_px0),
-        "tiles": len(grid),
+        "tiles": len(grid.coords),
         "tissue": {
-            "area_um2": tissue.area_um2,
-            "downsample": list(tissue.downsample),
-            "origin_px0": list(tissue.origin_px0),
+            "area_um2": tissue and tissue.area_um2,
+            "downsample": tissue and list(tissue.downsample),
+            "origin_px0": tissue and list(tissue.origin_px0),
         },
         "qc": dict(qc or {}),
     }
     records = write_files(stage, group_files({"histograde": json.loads(json.dumps(meta))}))
     records |= write_array(stage, "coords", grid.coords)
     records |= write_array(stage, "tissue_fraction", grid.tissue_fraction)
-    records |= write_array(stage, "tissue", tissue.mask.astype(np.uint8))
+    mask = np.zeros((0, 0), np.uint8) if tissue is None else tissue.mask.astype(np.uint8)
+    records |= write_array(stage, "tissue", mask)
     write_files(stage / "features", group_files())
     check_lock(target)
     seal(stage, records)
@@ -109,12 +110,16 @@ def settle(target: StorePath) -> None:
         old.rename(target)
         return
     for part in feature_folders(old):
-        if isinstance(part, Path) and not (target / "features" / part.name).exists():
+        if not (target / "features" / part.name).exists():
             part.rename(target / "features" / part.name)
     remove_tree(old)
 
 
-def feature_folders(store: StorePath) -> list[StorePath]:
+@overload
+def feature_folders(store: Path) -> Sequence[Path]: ...
+@overload
+def feature_folders(store: StorePath) -> Sequence[StorePath]: ...
+def feature_folders(store: StorePath) -> Sequence[StorePath]:
     """Folders of features in a store, finished and unfinished, sorted."""
     folder = store / "features"
     if isinstance(folder, StoreUrl):

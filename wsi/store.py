@@ -10,11 +10,12 @@ their manifest is there. Chunks carry CRC-32C inside Zarr; the manifest has it t
 """
 
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import zarr
@@ -23,10 +24,11 @@ from wsi.chunk_reader import PlainChunks, plain_layout
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
 from wsi.far_chunks import FarChunks
 from wsi.files import files_below, is_hidden, record_of
+from wsi.packed_array import packed_array
 from wsi.slide import SlideInfo
 from wsi.store_arrays import array_of, last_crc32c
 from wsi.store_url import StorePath, StoreUrl, store_location
-from wsi.tiles import BadTile, TileGrid, TileSpec
+from wsi.tiles import BadTile, Places, TileGrid, TileSpec
 from wsi.tissue import TissueMask
 
 FORMAT_NAME = "histograde-features"
@@ -81,6 +83,7 @@ class FeatureStore:
             )
         self._checked: set[StorePath] = set()
         self._known: dict[str, _Features] = {}
+        self._manifests: dict[StorePath, tuple[tuple[int | str, ...], Mapping[str, Any]]] = {}
         self._checked_bytes(self.path, "zarr.json")
 
     @property
@@ -111,18 +114,32 @@ class FeatureStore:
         return self._array("coords")
 
     @property
+    def tissue_fraction(self) -> np.ndarray:
+        """Share of each tile that is tissue, (N,) float32; NaN where it is unknown."""
+        return self._array("tissue_fraction")
+
+    @property
+    def side_px0(self) -> tuple[float, float]:
+        """Size (w, h) of a tile in level-0 pixels; (0, 0) where it is unknown."""
+        w, h = self.meta["side_px0"]
+        return w, h
+
+    @property
+    def imported_from(self) -> str | None:
+        """The program whose features these are, where they were taken over from files of another; else None."""
+        imported = self.meta["recipe"].get("imported")
+        return None if imported is None else str(imported["tool"])
+
+    @property
     def grid(self) -> TileGrid:
-        """All tiles, good and bad."""
-        return TileGrid(
-            TileSpec(**self.recipe["tiles"]),
-            self.coords,
-            self._array("tissue_fraction"),
-            _tuples(self.meta["side_px0"]),
-        )
+        """All tiles, good and bad; raises `RecipeMismatchError` where it is unknown how they were cut."""
+        self._require_own("how its tiles were cut")
+        return TileGrid(TileSpec(**self.recipe["tiles"]), self.coords, self.tissue_fraction, self.side_px0)
 
     @property
     def tissue(self) -> TissueMask:
-        """The tissue mask from which the grid was laid."""
+        """The tissue mask from which the grid was laid; raises `RecipeMismatchError` where it is unknown."""
+        self._require_own("its tissue")
         kept = self.meta["tissue"]
         return TissueMask(
             self._array("tissue").astype(bool),
@@ -133,7 +150,8 @@ class FeatureStore:
 
     @property
     def tissue_area_um2(self) -> float:
-        """Area of the tissue in square micrometres."""
+        """Area of the tissue in square micrometres; raises `RecipeMismatchError` where it is unknown."""
+        self._require_own("its area of tissue")
         return float(self.meta["tissue"]["area_um2"])
 
     def encoder_meta(self, encoder: str) -> dict[str, Any]:
@@ -150,9 +168,10 @@ class FeatureStore:
 
     def good_rows(self, encoder: str) -> np.ndarray:
         """Rows of the grid that have features, ascending, (n,) int64."""
-        return np.delete(np.arange(self.meta["tiles"]), [one.row for one in self._features(encoder).bad])
+        rows, bad = np.arange(self.meta["tiles"]), self._features(encoder).bad
+        return np.delete(rows, [one.row for one in bad]) if bad else rows
 
-    def features(self, encoder: str, rows: np.ndarray | None = None) -> np.ndarray:
+    def features(self, encoder: str, rows: np.ndarray | None = None, *, keep: bool = True) -> np.ndarray:
         """Features of some tiles.
 
         Each chunk is compared with the manifest's checksum when this process first reads it, and again if its file
@@ -162,6 +181,9 @@ class FeatureStore:
         ----------
         rows : ndarray (n,) int, optional
             Rows of the grid; default are those that have features.
+        keep : bool
+            Whether the array is kept while others may write into the store's files. If not, rows that follow each other
+            are mapped instead of copied where that can be done, which is several times as fast.
 
         Returns
         -------
@@ -180,7 +202,7 @@ class FeatureStore:
         if len(rows) and not 0 <= rows.min() <= rows.max() < self.meta["tiles"]:
             raise IndexError(f"{self.path.name} has the rows 0 to {self.meta['tiles'] - 1}, asked for was another")
         if known.chunks is not None:
-            return known.chunks.read(rows)
+            return known.chunks.read(rows) if keep else known.chunks.map(rows)
         return np.asarray(self._open(f"features/{encoder}/values").oindex[rows])
 
     def verify(self) -> list[Damage]:
@@ -197,15 +219,19 @@ class FeatureStore:
     @property
     def grid_sha256(self) -> str:
         """Digest of the slide's content and its tiles' places and size: what features belong to."""
-        return grid_digest(self.slide.content_hash, self.grid)
+        return grid_digest(self.slide.content_hash, self)
+
+    def _require_own(self, what: str) -> None:
+        if self.imported_from is not None:
+            raise RecipeMismatchError(
+                f"{self.path.name}: {what} is unknown, because its features were imported from {self.imported_from}; "
+                "extract the slide into another --store folder with `histograde extract`"
+            )
 
     def _features(self, encoder: str) -> _Features:
         """What is known of an encoder's features, read again when they have been published anew."""
         folder = self.path / "features" / encoder
-        try:
-            stamp = _stamp(folder / "manifest.json")
-        except OSError:
-            stamp = ()
+        stamp = _manifest_stamp(folder)
         known = self._known.get(encoder)
         if known is None or known.stamp != stamp or not stamp:
             known = self._known[encoder] = self._read_features(encoder, stamp)
@@ -221,8 +247,10 @@ class FeatureStore:
         self._checked = {path for path in self._checked if not str(path).startswith(f"{folder}/")}
         self._checked_bytes(folder, "zarr.json")
         codes = self._array(f"features/{encoder}/bad")
-        reasons = json.loads(self._checked_bytes(folder, "bad/zarr.json"))["attributes"]["reasons"]
-        bad = tuple(BadTile(int(row), reasons[codes[row] - 1]) for row in np.flatnonzero(codes))
+        bad: tuple[BadTile, ...] = ()
+        if codes.any():
+            reasons = json.loads(self._checked_bytes(folder, "bad/zarr.json"))["attributes"]["reasons"]
+            bad = tuple(BadTile(int(row), reasons[codes[row] - 1]) for row in np.flatnonzero(codes))
         return _Features(stamp, _group_meta(folder), bad, self._plain_chunks(folder))
 
     def _plain_chunks(self, folder: StorePath) -> PlainChunks | FarChunks | None:
@@ -230,7 +258,7 @@ class FeatureStore:
         layout = plain_layout(self._checked_bytes(folder, "values/zarr.json"))
         if layout is None:
             return None
-        files = read_manifest(folder)["files"]
+        files = self._files(folder)
         records = [files.get(f"values/c/{chunk}/0") for chunk in range(-(-layout.rows // layout.chunk_rows))]
         values = folder / "values"
         if isinstance(values, StoreUrl):
@@ -238,29 +266,48 @@ class FeatureStore:
         return PlainChunks(values, layout, records, self._damaged)
 
     def _array(self, name: str) -> np.ndarray:
-        """A small array as a whole; Zarr checks its CRC, the manifest that all of it is there."""
-        return np.asarray(self._open(name)[...])
+        """A small array as a whole, compared with the manifest and with its own CRC."""
+        base, leaf = self._parted(name)
+        array = packed_array(self._checked_bytes(base, f"{leaf}/zarr.json"))
+        if array is None:
+            return np.asarray(self._open(name)[...])
+        data = self._checked_bytes(base, f"{leaf}/{array.chunk}")
+        try:
+            return array.decoded(data)
+        except ValueError as error:
+            raise self._damaged(base / leaf / array.chunk, str(error)) from error
 
     def _open(self, name: str) -> zarr.Array:
         """An array through Zarr, after a comparison of all its files with the manifest."""
-        folder, _, leaf = name.rpartition("/")
-        base = self.path / folder if folder else self.path
-        files = read_manifest(base)["files"]
-        names = [file for file in files if file.startswith(f"{leaf}/")]
+        base, leaf = self._parted(name)
+        names = [file for file in self._files(base) if file.startswith(f"{leaf}/")]
         if isinstance(self.path, StoreUrl):
-            return array_of({file: self._checked_bytes(base, file, files) for file in names}, leaf)
+            return array_of({file: self._checked_bytes(base, file) for file in names}, leaf)
         for file in names:
-            self._checked_bytes(base, file, files)
+            self._checked_bytes(base, file)
         return zarr.open_array(self.path / name, mode="r")
 
-    def _checked_bytes(self, base: StorePath, file: str, files: Mapping[str, Any] | None = None) -> bytes:
+    def _parted(self, name: str) -> tuple[StorePath, str]:
+        """The folder whose manifest lists an array, and the array's name there."""
+        folder, _, leaf = name.rpartition("/")
+        return (self.path / folder if folder else self.path), leaf
+
+    def _files(self, base: StorePath) -> Mapping[str, Any]:
+        """What the manifest of a folder lists, read again when it has changed."""
+        stamp = _manifest_stamp(base)
+        known = self._manifests.get(base)
+        if known is None or known[0] != stamp or not stamp:
+            known = self._manifests[base] = stamp, read_manifest(base)["files"]
+        return known[1]
+
+    def _checked_bytes(self, base: StorePath, file: str) -> bytes:
         path = base / file
         try:
             data = path.read_bytes()
         except OSError as error:
             raise self._damaged(path, "is missing") from error
         if path not in self._checked:
-            expected = (read_manifest(base)["files"] if files is None else files).get(file)
+            expected = self._files(base).get(file)
             if expected is None or sha256(data).hexdigest() != expected["sha256"]:
                 raise self._damaged(path, "differs from its checksum")
             self._checked.add(path)
@@ -274,7 +321,7 @@ class FeatureStore:
 REPAIR = "run `histograde extract` on the slide again to repair it"
 
 
-def grid_digest(content_hash: str, grid: TileGrid) -> str:
+def grid_digest(content_hash: str, grid: Places) -> str:
     """SHA-256 over the slide's content hash, the tiles' size and their places."""
     digest = sha256(f"{content_hash}\n{json.dumps(list(grid.side_px0))}\n".encode())
     digest.update(np.ascontiguousarray(grid.coords, dtype="<i4").tobytes())
@@ -333,7 +380,7 @@ def store_paths(root: StorePath) -> list[StorePath]:
         return [root]
     if isinstance(root, StoreUrl):
         return [root / name for name in _finished_and_begun(root)[0] if name.endswith(".zarr")]
-    return sorted(root.glob("*.zarr")) if root.is_dir() else []
+    return sorted(root.glob("[!.]*.zarr")) if root.is_dir() else []
 
 
 def unfinished(root: StorePath) -> list[str]:
@@ -379,6 +426,10 @@ def open_stores(root: str | StorePath) -> dict[str, FeatureStore]:
     return stores
 
 
+@overload
+def store_path(root: Path, slide_id: str) -> Path: ...
+@overload
+def store_path(root: str | StorePath, slide_id: str) -> StorePath: ...
 def store_path(root: str | StorePath, slide_id: str) -> StorePath:
     """Where a slide's store lies; refuses names that are not one plain file name."""
     if slide_id != Path(slide_id).name or slide_id.startswith(".") or not slide_id.isprintable() or not slide_id:
@@ -415,12 +466,15 @@ def read_manifest(folder: StorePath) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _stamp(file: StorePath) -> tuple[int | str, ...]:
-    """What tells one state of a file from another."""
-    if isinstance(file, StoreUrl):
-        found = file.stamp()
+def _manifest_stamp(folder: StorePath) -> tuple[int | str, ...]:
+    """What tells one state of a folder's manifest from another; empty if there is none."""
+    if isinstance(folder, StoreUrl):
+        found = (folder / "manifest.json").stamp()
         return (found.size, found.etag) if found is not None else ()
-    status = file.stat()
+    try:
+        status = os.stat(f"{folder}/manifest.json")
+    except OSError:
+        return ()
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

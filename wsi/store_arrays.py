@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import zarr
+from fastcrc import crc32
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer, cpu
@@ -43,7 +43,7 @@ def plain_array_files(name: str, shape: tuple[int, int], dtype: str, chunk_rows:
 def plain_chunk(block: np.ndarray) -> bytes:
     """The file of a chunk: its values, little endian, in C order, and the CRC-32C of them."""
     data = np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("<")).tobytes()
-    return data + google_crc32c.value(data).to_bytes(CRC_BYTES, "little")
+    return data + crc32.iscsi(data).to_bytes(CRC_BYTES, "little")
 
 
 def last_crc32c(chunk: bytes) -> int:

@@ -7,8 +7,9 @@ from wsi.errors import RecipeMismatchError
 from wsi.slide import SlideInfo
 from wsi.store import FeatureStore
 
-IDENTITY_OF_CARD = ("name", "dim", "tile_px", "mpp", "mean", "std", "kernel", "dtype", "weights_sha256")
-"""Fields of an encoder's card in which two sets of features must agree."""
+IDENTITY_OF_CARD = ("name", "dim", "tile_px", "mpp", "mean", "std", "kernel", "dtype", "weights_sha256", "file_sha256")
+"""Fields of an encoder's card in which two sets of features of one slide must agree; only imported features have the
+last, the digest of the file that they came from."""
 
 
 def check_card(store_name: str, kept: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
