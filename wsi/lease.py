@@ -59,7 +59,7 @@ def lease(place: StoreUrl, what: str) -> Iterator[None]:
 
 
 def check_lease(place: StoreUrl, what: str) -> None:
-    """Refuse to go on writing for a run that has lost its lease.
+    """Refuse to go on writing for a run that has lost its lease. A place without a run's name is not checked.
 
     Raises
     ------

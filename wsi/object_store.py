@@ -189,9 +189,10 @@ def _stamp(meta: Mapping[str, Any]) -> ObjectStamp:
 
 @contextmanager
 def _answers(url: StoreUrl) -> Iterator[None]:
-    """Name what a server says in our words; a condition that does not hold stays what it is."""
+    """Name what a server says in our words, without the object's name; a condition that does not hold stays as it is."""
     from obstore import exceptions
 
+    place = f"s3://{url.bucket}"
     try:
         yield
     except FileNotFoundError as error:
@@ -200,14 +201,16 @@ def _answers(url: StoreUrl) -> Iterator[None]:
     except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
         raise
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
-        raise UnreachableStoreError(f"{url}: access denied; check the credentials (AWS_...), then run again") from None
+        raise UnreachableStoreError(
+            f"{place}: access denied; check the credentials (AWS_...), then run again"
+        ) from None
     except exceptions.BaseError as error:
         _check_bucket(url, error)
         status = re.search(r"status code: (\d{3})", str(error))
         said = f"HTTP {status[1]}" if status else "no connection"
         if said == "HTTP 301":
             said = "HTTP 301: the bucket is in another region, set AWS_DEFAULT_REGION"
-        raise UnreachableStoreError(f"{url}: no sound answer from the server in {TRIES} tries ({said})") from None
+        raise UnreachableStoreError(f"{place}: no sound answer from the server in {TRIES} tries ({said})") from None
 
 
 def _check_bucket(url: StoreUrl, error: Exception) -> None:

@@ -84,6 +84,7 @@ def test_a_server_that_is_away_is_not_an_object_that_is_missing(server: S3Server
             ask()
         assert not isinstance(caught.value, OSError), "what is missing or damaged is caught as such"
         assert caught.value.code == "unreachable"
+        assert str(caught.value).startswith(f"s3://{BUCKET}: "), "it is the server's fault, not the object's"
     server.start()
     assert (root / "x").read_bytes() == b"1"
 
