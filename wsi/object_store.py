@@ -189,7 +189,7 @@ def _stamp(meta: Mapping[str, Any]) -> ObjectStamp:
 
 @contextmanager
 def _answers(url: StoreUrl) -> Iterator[None]:
-    """Name what a server says in our words, without the object's name; a condition that does not hold stays as it is."""
+    """Name what a server says in our words, and no object; a condition that does not hold stays what it is."""
     from obstore import exceptions
 
     place = f"s3://{url.bucket}"
