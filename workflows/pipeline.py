@@ -24,6 +24,7 @@ from workflows.cluster import check_store_is_shared
 from workflows.deaths import Deaths
 from workflows.extraction import ExtractConfig
 from workflows.failures import TRIES, Failure, failure, failure_of
+from workflows.in_work import InWork
 from workflows.intake import Intake, as_intake
 from workflows.listeners import ChunkDone, Listener, Listeners, Plan, SlideResult
 from workflows.quarantine_ledger import Ledger
@@ -153,7 +154,7 @@ class _Loop:
     def __init__(self, client: "Client", config: ExtractConfig, listener: Listener, finish: Any, folder: Path) -> None:
         self._client, self._config, self._listener, self._finish = client, config, listener, finish
         self._folders = tuple(dict.fromkeys(one for one in (config.store, folder) if isinstance(one, Path)))
-        self._ledger = Ledger(folder)
+        self._ledger, self._in_work = Ledger(folder), InWork(folder)
         self._topic = f"histograde-{uuid4().hex}"
         self._most_slides, self._threads, self._counted_s = 0, 1, -np.inf
         self._ways: dict[str, _Way] = {}
@@ -181,6 +182,7 @@ class _Loop:
             if self._client.status == "running":
                 self._client.unsubscribe_topic(self._topic)
             for way in self._ways.values():
+                self._in_work.end(way.slide_id)
                 way.lock.close()
 
     def _taken(self) -> Iterator[SlideResult]:
@@ -234,7 +236,13 @@ class _Loop:
             self._close(way, known)
             self._free_if_idle(way)
             return
-        self._plan(way)
+        if self._in_work.died_alone(way.slide_id) and not self._config.policy.retry_quarantined:
+            self._close(way, failure(way.slide_id, "plan", "worker_killed", DIED["process"]))
+            self._free_if_idle(way)
+        elif self._in_work.begin(way.slide_id) >= DEATHS_BORNE:
+            self._set_aside(way, failure(way.slide_id, "plan", "worker_killed", DIED["process"]))
+        else:
+            self._plan(way)
 
     def _plan(self, way: _Way) -> None:
         self._go(_Job(way, "plan", plan_slide, (way.source, self._config)))
@@ -415,12 +423,15 @@ class _Loop:
             self._close(way, failed)
             self._free_if_idle(way)
         elif job.deaths >= DEATHS_BORNE or job.failed >= LOSSES_BORNE:
-            way.aside, way.owed_bytes = True, 0
-            way.round += 1
-            self._listener.retried(failed, None)
-            self._free_if_idle(way)
+            self._set_aside(way, failed)
         else:
             self._go(job)
+
+    def _set_aside(self, way: _Way, failed: Failure) -> None:
+        way.aside, way.owed_bytes = True, 0
+        way.round += 1
+        self._listener.retried(failed, None)
+        self._free_if_idle(way)
 
     def _take_one_from_aside(self) -> None:
         """Try a slide by itself that may have ended workers, so that no other suffers, and none is blamed for it."""
@@ -428,6 +439,7 @@ class _Loop:
             return
         way = self._aside.pop(0)
         way.aside, way.alone = False, True
+        self._in_work.alone(way.slide_id)
         self._plan(way)
 
     def _end_overdue(self) -> None:
@@ -482,6 +494,7 @@ class _Loop:
             return
         if way.closed:
             if self._ways.pop(way.slide_id, None) is not None:
+                self._in_work.end(way.slide_id)
                 way.lock.close()
         elif way.aside and way not in self._aside:
             self._aside.append(way)
@@ -491,6 +504,7 @@ GONE = "the Dask scheduler is gone; start it and run the same command again"
 RESULT_S = 60.0
 DEATHS_BORNE, LOSSES_BORNE = 2, 10
 DIED = {
+    "process": "whole runs ended while it was in work, the last time with no other slide beside it",
     "worker_killed": "its task ended several worker processes, the last time with no other slide beside it",
     "out_of_memory": "its task ended several worker processes: the kernel stopped them for want of memory",
 }
