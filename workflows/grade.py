@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from workflows.sources import SlideSource
     from wsi.slide import Slide
     from wsi.store import FeatureStore
+    from wsi.store_url import StorePath
 
 THUMBNAIL_PX = 1600
 TOP_TILES = 8
@@ -51,7 +52,8 @@ def command(
     model: Annotated[Path, typer.Option(metavar="DIR", help="Model folder made by `histograde train`.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; the same one again resumes it.")],
     store: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the feature stores.", show_default="RUN/features")
+        str | None,
+        typer.Option(metavar="DIR", help="Folder of the feature stores, or s3://...", show_default="RUN/features"),
     ] = None,
     slide_mpp: SlideMpp = None,
     weights: Weights = None,
@@ -77,12 +79,13 @@ def command(
     """
     from workflows.policy import policy_of
     from workflows.sources import find_slides
+    from wsi.store_url import store_location
     from wsi.units import parse_mpp
 
     policy = policy_of(task_limit, patience, keep_free, retry_quarantined=retry_quarantined)
     place = (scheduler, cluster, cluster_options)
     config = GradeConfig(
-        model, out, store or out / "features", weights, workers, device, reader, max_bad, *place, policy
+        model, out, store_location(store or out / "features"), weights, workers, device, reader, max_bad, *place, policy
     )
     summary = grade(find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp)), config)
     typer.echo(summary.text(out))
@@ -100,7 +103,7 @@ class GradeConfig:
         Model folder.
     out : Path
         The run folder.
-    store : Path
+    store : Path or StoreUrl
         Folder of the feature stores.
     weights, workers, device, reader, max_bad, scheduler, cluster, cluster_options, policy
         As in `workflows.extraction.ExtractConfig`; without a policy its defaults hold.
@@ -108,7 +111,7 @@ class GradeConfig:
 
     model: Path
     out: Path
-    store: Path
+    store: "StorePath"
     weights: Path | None = None
     workers: int = 0
     device: str = "auto"

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from workflows.cluster import check_folder_is_shared
+from workflows.cluster import check_store_is_shared
 from workflows.deaths import Deaths
 from workflows.extraction import ExtractConfig
 from workflows.failures import TRIES, Failure, failure, failure_of
@@ -31,16 +31,20 @@ from workflows.quarantine_ledger import Ledger
 from workflows.source_hash import source_stamp
 from workflows.sources import SlideSource
 from workflows.tasks import check_bad, check_bad_of, extract_chunk, finish_slide, plan_slide
-from workflows.waiting import ArchiveGate, DiskGate, Gate, WaitingRoom, device_of, is_away
+from workflows.waiting import ArchiveGate, DiskGate, Gate, StoreGate, WaitingRoom, device_of, is_away
 from workflows.worker import Start, close_slides, encoder_name, guarded
-from wsi.errors import LostSchedulerError, SlideChangedError, StoreBusyError, TaskLimitError, WsiError
+from wsi.errors import LostSchedulerError, SlideChangedError, StoreBusyError, TaskLimitError, UsageError, WsiError
 from wsi.store import FeatureStore, store_path
+from wsi.store_url import StoreUrl
 from wsi.store_writer import FeatureWriter, slide_lock
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 COUNT_WORKERS_EVERY_S = 5.0
+STOPS_ALL = (DiskGate.reason, StoreGate.reason)
+"""Gates before which no slide is taken up: no other would fare better."""
+
 LOOK_UP_S = 1.0
 """So often the loop looks at clocks and gates when nothing else happens."""
 
@@ -71,7 +75,8 @@ def run_pipeline(
         Called in a task with the slide, its published store and the seconds spent on it so far; must travel to
         workers. What it returns is the result's `value`.
     folder : Path, optional
-        Where `finish` writes, and where is remembered what is quarantined; the stores' folder if not given.
+        Where `finish` writes, and where is remembered what is quarantined; the stores' folder if not given. Needed
+        where the stores are in a bucket.
 
     Raises
     ------
@@ -81,11 +86,14 @@ def run_pipeline(
         If every thread of this process hangs in a task.
     """
     config = config.absolute()
-    config.store.mkdir(parents=True, exist_ok=True)
-    folder = config.store if folder is None else folder.absolute()
+    if isinstance(config.store, Path):
+        config.store.mkdir(parents=True, exist_ok=True)
     if config.scheduler or config.cluster:
-        check_folder_is_shared(client, config.store)
-    yield from _Loop(client, config, listener, finish, folder).run(as_intake(sources))
+        check_store_is_shared(client, config.store)
+    run_folder = config.store if folder is None else folder.absolute()
+    if not isinstance(run_folder, Path):
+        raise UsageError(f"{run_folder}: stores in a bucket need a folder on this machine beside them; give `folder`")
+    yield from _Loop(client, config, listener, finish, run_folder).run(as_intake(sources))
     client.run(close_slides, on_error="ignore")
 
 
@@ -145,7 +153,7 @@ class _Job:
 class _Loop:
     def __init__(self, client: "Client", config: ExtractConfig, listener: Listener, finish: Any, folder: Path) -> None:
         self._client, self._config, self._listener, self._finish = client, config, listener, finish
-        self._folders = tuple(dict.fromkeys((config.store, folder)))
+        self._folders = tuple(dict.fromkeys(one for one in (config.store, folder) if isinstance(one, Path)))
         self._ledger, self._in_work = Ledger(folder), InWork(folder)
         self._topic = f"histograde-{uuid4().hex}"
         self._most_slides, self._threads, self._counted_s = 0, 1, -np.inf
@@ -201,7 +209,7 @@ class _Loop:
         in_flight = sum(way.under_way > 0 for way in self._ways.values())
         if in_flight >= self._most_slides or len(self._ways) - in_flight >= MOST_HELD:
             return False
-        if any(way.alone for way in self._ways.values()) or any(one.reason == "disk_full" for one in self._closed):
+        if any(way.alone for way in self._ways.values()) or any(one.reason in STOPS_ALL for one in self._closed):
             return False
         return not self._close_gate(DiskGate(self._folders, lambda: self._config.policy.keep_free))
 
@@ -209,8 +217,8 @@ class _Loop:
     def _closed(self) -> list[Gate]:
         return self._waiting.closed
 
-    def _begin(self, way: _Way) -> None:
-        """Take the slide's lock, and plan it unless it is known to be in vain."""
+    def _begin(self, way: _Way, job: "_Job | None" = None) -> None:
+        """Take the slide's lock, and plan it unless it is known to be in vain. `job` is an earlier try."""
         try:
             way.lock.enter_context(slide_lock(self._config.store, way.slide_id))
         except StoreBusyError as error:
@@ -220,7 +228,7 @@ class _Loop:
             self._waiting.later(_Job(way, "lock", None), BUSY_EVERY_S)
             return
         except Exception as error:  # whatever it is, it ends this slide only
-            self._failed(_Job(way, "lock", None), failure_of(way.slide_id, "plan", error))
+            self._failed(job or _Job(way, "lock", None), failure_of(way.slide_id, "plan", error))
             return
         known = None if self._config.policy.retry_quarantined else self._ledger.known(way.source, self._config)
         if known is not None:
@@ -246,7 +254,7 @@ class _Loop:
             self._free_if_idle(job.way)
             return
         if job.function is None:
-            self._begin(job.way) if job.stage == "lock" else self._publish(job)
+            self._begin(job.way, job) if job.stage == "lock" else self._publish(job)
             return
         said = Start(self._topic, surely=job.way.alone or job.deaths + job.failed > 0)
         job.began_s, job.worker = None, ""
@@ -387,6 +395,10 @@ class _Loop:
             folder = way.source.path.parent
             if is_away(folder, way.device) and self._close_gate(ArchiveGate(folder, way.device), job):
                 return
+        if name == "unreachable" and isinstance(self._config.store, StoreUrl):
+            away = StoreGate(self._config.store, failed.message)
+            if not away.opens() and self._close_gate(away, job):
+                return
         if job.failed < TRIES.get(name, 1):
             after_s = self._config.policy.backoff_s(job.failed)
             self._listener.retried(failed, after_s)
@@ -456,7 +468,7 @@ class _Loop:
         for reason in sorted(before - {one.reason for one in self._closed}):
             self._listener.resumed(reason)
 
-    def _close_gate(self, gate: DiskGate | ArchiveGate, *jobs: _Job, beside: int = 0) -> bool:
+    def _close_gate(self, gate: Gate, *jobs: _Job, beside: int = 0) -> bool:
         """Whether work must wait at a gate; it does so then."""
         if (isinstance(gate, DiskGate) and gate.opens_beside(beside)) or self._waiting.has_given_up(gate):
             return False
@@ -499,7 +511,9 @@ DIED = {
 
 
 def chunk_bytes(writer: FeatureWriter) -> int:
-    """What one chunk of features takes on a disk, with its record."""
+    """What one chunk of features takes on a disk, with its record; nothing where the stores are in a bucket."""
+    if not isinstance(writer.store, Path):
+        return 0
     return writer.chunk_tiles * writer.dim * np.dtype(writer.dtype).itemsize + 8192
 
 
