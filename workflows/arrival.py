@@ -6,6 +6,7 @@ at which the file's own record changed (ctime), which no copying tool can set.
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,10 +14,11 @@ from pathlib import Path
 
 from wsi.slide import slide_files
 
-TRANSFER = re.compile(
-    r"(?P<named>.+)\.(?:part|partial|filepart|crdownload|download|tmp)|\.(?P<hidden>.+)\.[A-Za-z0-9]{6}", re.IGNORECASE
-)
-"""What browsers, SFTP clients and rsync call a file that they have not finished."""
+TRANSFER_SUFFIXES = frozenset((".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp"))
+"""What browsers and SFTP clients put behind the name of a file that they have not finished."""
+
+RSYNC_SUFFIX = re.compile(r"\.[A-Za-z0-9]{6}")
+"""What rsync puts behind it; a dot stands before it as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,20 @@ UNSEEN = Sight(b"", b"", b"", 0)
 """Of files that cannot be looked at: a link that leads nowhere, a share that is away."""
 
 
+def meant_by(name: str) -> str | None:
+    """What an unfinished file of a transfer will be called; None if it is none."""
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() in TRANSFER_SUFFIXES:
+        return stem
+    return stem[1:] if name[0] == "." and RSYNC_SUFFIX.fullmatch(suffix) and len(stem) > 1 else None
+
+
 def transfers_in(names: Iterable[str]) -> dict[str, list[str]]:
     """By the name that a file will have: what transfers call it while they are at work on it."""
     found: dict[str, list[str]] = {}
     for name in names:
-        if (match := TRANSFER.fullmatch(name)) is not None:
-            found.setdefault(match["named"] or match["hidden"], []).append(name)
+        if (meant := meant_by(name)) is not None:
+            found.setdefault(meant, []).append(name)
     return found
 
 
@@ -65,9 +75,11 @@ def sight_of(path: Path, transfers: Mapping[str, list[str]] | None = None) -> Si
         `transfers_in` the folder that holds it, or in itself if it is a folder; without it none are looked for.
     """
     try:
-        files = slide_files(path)
-        stamps = sorted(map(_stamp, files))
-        beside = sorted(map(_stamp, _beside(path, files, transfers or {})))
+        first = os.stat(path)
+        alone = not stat.S_ISDIR(first.st_mode) and path.suffix.lower() != ".mrxs"
+        files = [path] if alone else slide_files(path)
+        stamps = [_stamp(first)] if alone else sorted(_stamp(os.stat(file)) for file in files)
+        beside = sorted(_stamp(os.stat(file)) for file in _beside(path, files, transfers or {}))
     except OSError:
         return UNSEEN
     content = [stamp[:2] for stamp in stamps]
@@ -75,15 +87,16 @@ def sight_of(path: Path, transfers: Mapping[str, list[str]] | None = None) -> Si
 
 
 def _beside(path: Path, files: list[Path], transfers: Mapping[str, list[str]]) -> list[Path]:
+    inside = [file for file in files[1:] if meant_by(file.name) is not None]
+    if not transfers:
+        return inside
     if path.is_dir():
         return [path / name for names in transfers.values() for name in names]
     meant = [name for target in (path.name, path.stem) for name in transfers.get(target, ())]
-    inside = [file for file in files[1:] if TRANSFER.fullmatch(file.name)]
     return [path.with_name(name) for name in meant] + inside
 
 
-def _stamp(file: Path) -> tuple[int, int, int]:
-    found = os.stat(file)
+def _stamp(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 

@@ -19,6 +19,9 @@ SUFFIXES = frozenset(
 )
 """What counts as a slide in a folder; a file named by the user is taken whatever its suffix."""
 
+SINGLE = SUFFIXES - {".dcm"}
+"""Those of which each file is a slide."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlideSource:
@@ -205,12 +208,12 @@ def walk_folder(
             failed(folder, error)
             continue
         names = sorted(parts)
-        shown = [name for name in names if not name.startswith(".")]
-        files = [name for name in shown if not parts[name][0] and _suffix(name) in SUFFIXES]
-        slides = tuple(name for name in files if _suffix(name) != ".dcm")
+        shown = [(name, os.path.splitext(name)[1].lower()) for name in names if name[0] != "."]
+        slides = tuple(name for name, suffix in shown if suffix in SINGLE and not parts[name][0])
+        is_slide = any(suffix == ".dcm" and not parts[name][0] for name, suffix in shown)
         links = frozenset(name for name, (_, is_link) in parts.items() if is_link)
-        yield Listing(folder, real, tuple(names), slides, len(slides) < len(files), links)
-        below = [name for name in shown if parts[name][0] and _suffix(name) != ".zarr" and f"{name}.mrxs" not in parts]
+        yield Listing(folder, real, tuple(names), slides, is_slide, links)
+        below = [name for name, suffix in shown if parts[name][0] and suffix != ".zarr" and f"{name}.mrxs" not in parts]
         ahead += [(folder / name, above | {real}) for name in reversed(below)]
 
 
@@ -219,10 +222,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
 
 
 def _in_folder(folder: Path) -> list[Path]:

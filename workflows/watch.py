@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from workflows.arrival import TRANSFER, UNSEEN, Sight, sight_of, transfers_in
+from workflows.arrival import UNSEEN, Sight, meant_by, sight_of, transfers_in
 from workflows.sources import SlideSource, path_source, walk_folder
 from workflows.trial_opening import TrialOpening
 from wsi.errors import UsageError
@@ -23,7 +23,7 @@ from wsi.store import store_path
 SCAN_EVERY_S = 5.0
 STABLE_S = 10.0
 GIVE_UP_S = 120.0
-LOOK_S, REST_S = 0.1, 0.4
+LOOK_S, REST_S = 0.1, 0.2
 """How long one call may go on looking, and after that for how long none does: the caller has other work."""
 
 AHEAD = 16
@@ -74,6 +74,11 @@ class _Arrival:
     seen: int
     looks: int = 1
     state: Literal["coming", "ripe", "asked", "opens", "refused", "left"] = "coming"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was still for long enough; then it is looked at again when it is given."""
+        return self.state not in ("coming", "refused")
 
 
 @dataclass(slots=True)
@@ -205,28 +210,29 @@ class FolderWatch:
         for top in self._config.folders:
             for listing in walk_folder(top, failed, self._leave_out):
                 yield
-                if any(TRANSFER.fullmatch(part) for part in listing.folder.relative_to(top).parts):
+                if any(map(meant_by, listing.folder.relative_to(top).parts)):
                     continue
                 transfers = transfers_in(listing.names)
                 for name in listing.slides:
                     place = os.path.join(listing.real, name)
-                    self._see(
-                        os.path.realpath(place) if name in listing.links else place, listing.folder / name, transfers
-                    )
+                    place = os.path.realpath(place) if name in listing.links else place
+                    beside = not transfers.keys().isdisjoint((name, os.path.splitext(name)[0]))
+                    self._see(place, listing.folder / name, transfers, beside=beside)
                     yield
                 if listing.is_slide:
-                    self._see(listing.real, listing.folder, transfers)
+                    self._see(listing.real, listing.folder, transfers, beside=bool(transfers))
         self._tell_unlisted(unlisted)
         self._miss(tuple(os.path.join(os.path.realpath(folder), "") for folder in unlisted))
         self._ripen()
 
-    def _see(self, place: str, path: Path, transfers: Mapping[str, list[str]]) -> None:
+    def _see(self, place: str, path: Path, transfers: Mapping[str, list[str]], *, beside: bool) -> None:
+        """Look at a slide; `beside` says that a transfer has something beside it."""
         if (given := self._given.get(place)) is not None:
             self._compare(place, given)
             return
         arrival = self._arrivals.get(place)
-        if arrival is not None and (arrival.seen == self._looks or arrival.state not in ("coming", "refused")):
-            arrival.seen = self._looks  # what was still for long enough is looked at again when it is given
+        if arrival is not None and (arrival.seen == self._looks or (arrival.is_whole and not beside)):
+            arrival.seen = self._looks
             return
         sight = sight_of(path, transfers)
         if arrival is None or arrival.sight != sight:
