@@ -54,8 +54,9 @@ def extract_all(path: Path, store: Path, encoder: str) -> tuple[int, float]:
     import distributed  # noqa: F401  the imports are not what is measured
 
     from workflows.extract import extract
-    from workflows.pipeline import ExtractConfig, check_encoder_takes
+    from workflows.extraction import ExtractConfig
     from workflows.sources import find_slides
+    from workflows.worker import check_encoder_takes
 
     config = ExtractConfig(store=store, encoder=encoder)
     check_encoder_takes(config)

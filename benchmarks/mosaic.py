@@ -21,8 +21,8 @@ from mil.intervals import bootstrap
 from mil.metrics import auroc
 from mil.model_folder import load_model
 from workflows.extract import extract
+from workflows.extraction import ExtractConfig
 from workflows.localisation import localise
-from workflows.pipeline import ExtractConfig
 from workflows.sources import find_slides
 from workflows.train import TrainConfig, train
 from wsi.store import open_stores

@@ -120,8 +120,9 @@ def drive_histograde(job: Job) -> Run:
     import distributed  # noqa: F401  its import is not part of the work
 
     from workflows.extract import extract
-    from workflows.pipeline import ExtractConfig, check_encoder_takes
+    from workflows.extraction import ExtractConfig
     from workflows.sources import find_slides
+    from workflows.worker import check_encoder_takes
     from wsi.store import FeatureStore, store_path
     from wsi.tiles import TileSpec
 

@@ -37,7 +37,8 @@ from IPython.display import Markdown, display
 
 from mil.encoders import load_encoder
 from workflows.extract import extract
-from workflows.pipeline import ExtractConfig, Listener
+from workflows.extraction import ExtractConfig
+from workflows.listeners import Listener
 from workflows.sources import find_slides
 from workflows.verify import verify
 from wsi.annotations import read_regions, tile_coverage

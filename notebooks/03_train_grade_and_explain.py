@@ -44,9 +44,10 @@ from mil.encoders import load_encoder
 from mil.metrics import calibration_bins
 from workflows.evaluate import EvaluateConfig, evaluate, read_predictions
 from workflows.extract import extract
+from workflows.extraction import ExtractConfig
 from workflows.grade import GradeConfig, grade
+from workflows.listeners import Listener
 from workflows.localisation import held_out_scores, localise
-from workflows.pipeline import ExtractConfig, Listener
 from workflows.results import load_run, load_slide
 from workflows.sources import find_slides
 from workflows.train import TrainConfig, train

@@ -48,7 +48,9 @@ def cluster() -> object:
 @pytest.fixture(scope="session")
 def extracted(cluster: object) -> Callable[..., Path]:
     """Make a store of a slide with the toy encoder: `extracted(slide, root, chunk_tiles=4)` gives the store's path."""
-    from workflows.pipeline import ExtractConfig, Listener, run_pipeline
+    from workflows.extraction import ExtractConfig
+    from workflows.listeners import Listener
+    from workflows.pipeline import run_pipeline
     from workflows.sources import find_slides
     from wsi.store import store_path
 

@@ -149,7 +149,7 @@ class Demo:
 
     def _fit(self, encoder: str, name: str) -> "TrainResult":
         from workflows.extract import extract
-        from workflows.pipeline import ExtractConfig
+        from workflows.extraction import ExtractConfig
         from workflows.sources import find_slides
         from workflows.train import TrainConfig, train
 

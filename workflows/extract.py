@@ -8,21 +8,30 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from workflows.options import (
+    KEEP_FREE,
     MAX_BAD,
+    PATIENCE,
+    TASK_LIMIT,
     Cluster,
     ClusterOptions,
     Device,
+    KeepFree,
     MaxBad,
+    Patience,
     ReaderName,
+    RetryQuarantined,
     Scheduler,
     SlideMpp,
     Slides,
+    TaskLimit,
     Weights,
     Workers,
 )
 
 if TYPE_CHECKING:
-    from workflows.pipeline import ExtractConfig, Failure, Listener, SlideResult
+    from workflows.extraction import ExtractConfig
+    from workflows.failures import Failure
+    from workflows.listeners import Listener, SlideResult
     from workflows.sources import SlideSource
     from wsi.kernels import Kernel
 
@@ -51,15 +60,21 @@ def command(
     reader: ReaderName = None,
     max_bad: MaxBad = MAX_BAD,
     chunk_tiles: Annotated[int, typer.Option(min=1, help="Tiles in one task: the most that a crash can cost.")] = 512,
+    retry_quarantined: RetryQuarantined = False,
+    task_limit: TaskLimit = TASK_LIMIT,
+    patience: Patience = PATIENCE,
+    keep_free: KeepFree = KEEP_FREE,
 ) -> None:
     """Slides to tissue, tiles and features, in one Zarr v3 store per slide.
 
     Run it again at any time: what is done is checked and skipped, what is damaged is repaired, and after a crash the
-    work goes on inside the slide. A slide that cannot be processed is quarantined with its reason.
+    work goes on inside the slide. A slide that cannot be processed is quarantined with its reason, and not tried again
+    before it has changed. A full disk, or an archive that is away, pauses the work until it is there again.
 
     Example: `histograde extract slides/ --store features/`
     """
-    from workflows.pipeline import ExtractConfig
+    from workflows.extraction import ExtractConfig
+    from workflows.policy import policy_of
     from workflows.sources import find_slides
     from wsi.tiles import TileSpec
     from wsi.units import parse_mpp
@@ -83,6 +98,7 @@ def command(
         scheduler=scheduler,
         cluster=cluster,
         cluster_options=cluster_options,
+        policy=policy_of(task_limit, patience, keep_free, retry_quarantined=retry_quarantined),
     )
     sources = find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp))
     summary = extract(sources, with_the_encoders_kernel(config) if kernel is None else config)
@@ -93,7 +109,7 @@ def command(
 
 def with_the_encoders_kernel(config: "ExtractConfig") -> "ExtractConfig":
     """Tiles resampled as the encoder's card says that its authors did it; loads the encoder."""
-    from workflows.pipeline import worker_encoder
+    from workflows.worker import worker_encoder
 
     return replace(config, tiles=replace(config.tiles, kernel=worker_encoder(config).card.kernel))
 
@@ -131,7 +147,9 @@ class ExtractSummary:
             f"{self.chunks} chunks computed in this run, {clock(self.seconds)}"
         )
         lines = [f"  {one.slide_id}: {one.message} [{one.error_class}] -> {one.remedy}" for one in self.quarantined]
-        return "\n".join([head, *([f"{len(lines)} quarantined:", *lines] if lines else [])])
+        remembered = sum(result.remembered for result in self.results)
+        before = f", {remembered} of them known from an earlier start (--retry-quarantined)" if remembered else ""
+        return "\n".join([head, *([f"{len(lines)} quarantined{before}:", *lines] if lines else [])])
 
 
 def make_root(store: Path) -> None:
@@ -167,9 +185,11 @@ def extract(
     """
     from workflows.cluster import connect
     from workflows.config import RunRecord, throughput
-    from workflows.pipeline import check_encoder_takes, run_pipeline, total_seconds
+    from workflows.listeners import total_seconds
+    from workflows.pipeline import run_pipeline
     from workflows.progress import listening
     from workflows.run_log import RunLog
+    from workflows.worker import check_encoder_takes
 
     make_root(config.store)
     check_encoder_takes(config)

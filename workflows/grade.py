@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workflows.options import (
+    KEEP_FREE,
     MAX_BAD,
+    PATIENCE,
+    TASK_LIMIT,
     Cluster,
     ClusterOptions,
     Device,
+    KeepFree,
     MaxBad,
+    Patience,
     ReaderName,
+    RetryQuarantined,
     Scheduler,
     SlideMpp,
     Slides,
+    TaskLimit,
     Weights,
     Workers,
 )
@@ -25,8 +32,10 @@ from workflows.options import (
 if TYPE_CHECKING:
     from mil.model_folder import GradingModel
     from mil.prediction import Prediction
+    from workflows.extraction import ExtractConfig
     from workflows.gradings import Grading, ModelSummary, Quarantined
-    from workflows.pipeline import ExtractConfig, Listener, SlideResult
+    from workflows.listeners import Listener, SlideResult
+    from workflows.policy import Policy
     from workflows.results import GradedSlide
     from workflows.sources import SlideSource
     from wsi.slide import Slide
@@ -53,6 +62,10 @@ def command(
     device: Device = "auto",
     reader: ReaderName = None,
     max_bad: MaxBad = MAX_BAD,
+    retry_quarantined: RetryQuarantined = False,
+    task_limit: TaskLimit = TASK_LIMIT,
+    patience: Patience = PATIENCE,
+    keep_free: KeepFree = KEEP_FREE,
 ) -> None:
     """Slides to grades, heatmaps, a worklist and a report: extracts what is missing, then predicts.
 
@@ -62,11 +75,15 @@ def command(
 
     Example: `histograde grade archive/ --model model/ --out graded/`
     """
+    from workflows.policy import policy_of
     from workflows.sources import find_slides
     from wsi.units import parse_mpp
 
+    policy = policy_of(task_limit, patience, keep_free, retry_quarantined=retry_quarantined)
     place = (scheduler, cluster, cluster_options)
-    config = GradeConfig(model, out, store or out / "features", weights, workers, device, reader, max_bad, *place)
+    config = GradeConfig(
+        model, out, store or out / "features", weights, workers, device, reader, max_bad, *place, policy
+    )
     summary = grade(find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp)), config)
     typer.echo(summary.text(out))
     if summary.quarantined:
@@ -85,8 +102,8 @@ class GradeConfig:
         The run folder.
     store : Path
         Folder of the feature stores.
-    weights, workers, device, reader, max_bad, scheduler, cluster, cluster_options
-        As in `workflows.pipeline.ExtractConfig`.
+    weights, workers, device, reader, max_bad, scheduler, cluster, cluster_options, policy
+        As in `workflows.extraction.ExtractConfig`; without a policy its defaults hold.
     """
 
     model: Path
@@ -100,6 +117,7 @@ class GradeConfig:
     scheduler: str | None = None
     cluster: str | None = None
     cluster_options: Path | None = None
+    policy: "Policy | None" = None
 
 
 @dataclass(slots=True)
@@ -109,6 +127,7 @@ class GradeSummary:
     gradings: "list[Grading]"
     quarantined: "list[Quarantined]"
     seconds: float
+    remembered: int = 0
 
     def text(self, out: Path) -> str:
         """A few lines for people."""
@@ -117,7 +136,8 @@ class GradeSummary:
         total = len(self.gradings) + len(self.quarantined)
         lines = [f"{len(self.gradings)} of {total} slides graded in {clock(self.seconds)}: {out}/report/index.html"]
         if self.quarantined:
-            lines.append(f"{len(self.quarantined)} in quarantine (quarantine.csv):")
+            before = f", {self.remembered} of them known from an earlier start" if self.remembered else ""
+            lines.append(f"{len(self.quarantined)} in quarantine (quarantine.csv){before}:")
             lines += [
                 f"  {one.slide_id}: {one.message} [{one.error_class}] -> {one.remedy}" for one in self.quarantined
             ]
@@ -142,8 +162,9 @@ def grade(sources: "list[SlideSource]", config: GradeConfig, listener: "Listener
     """
     from mil.model_folder import load_model
     from workflows.gradings import save_model
-    from workflows.pipeline import check_encoder_takes, worker_encoder
     from workflows.run_log import RunLog
+    from workflows.worker import check_encoder_takes, worker_encoder
+    from wsi.files import sweep_temporaries
     from wsi.store_writer import check_card
 
     start = time.perf_counter()
@@ -155,6 +176,8 @@ def grade(sources: "list[SlideSource]", config: GradeConfig, listener: "Listener
     config.out.mkdir(parents=True, exist_ok=True)
     _check_same_model(config.out, summary)
     save_model(config.out, summary)
+    sweep_temporaries(config.out, below=False)
+    sweep_temporaries(config.out / "report")
     with RunLog(config.out, "grade", len(sources), extraction) as log:
         results = _grade_each(sources, config, extraction, summary, log, listener)
         return _save(config, results, start)
@@ -178,7 +201,7 @@ def _grade_each(
         if config.scheduler or config.cluster:
             check_folder_is_shared(client, config.out)
         finish = GradeOne(config.out.absolute(), config.model.absolute(), config.reader, summary)
-        for result in run_pipeline(client, sources, extraction, ears, finish):
+        for result in run_pipeline(client, sources, extraction, ears, finish, folder=config.out):
             results.append(result)
     return results
 
@@ -199,7 +222,8 @@ def _save(config: GradeConfig, results: "list[SlideResult]", start: float) -> Gr
     save_predictions(config.out, gradings)
     save_quarantine(config.out, quarantined)
     save_worklist(config.out, rank_slides(gradings))
-    done = GradeSummary(gradings, quarantined, time.perf_counter() - start)
+    remembered = sum(result.remembered for result in results)
+    done = GradeSummary(gradings, quarantined, time.perf_counter() - start, remembered)
     _write_record(config, results, done)
     write_report(config.out)
     return done
@@ -214,7 +238,8 @@ def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig
         If the model's recipe is one that this version cannot repeat.
     """
     from mil.encoders import ENCODERS, TIMM_PREFIX
-    from workflows.pipeline import ExtractConfig
+    from workflows.extraction import ExtractConfig
+    from workflows.policy import Policy
     from wsi.errors import RecipeMismatchError
     from wsi.tiles import TileSpec
 
@@ -231,6 +256,7 @@ def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig
         scheduler=config.scheduler,
         cluster=config.cluster,
         cluster_options=config.cluster_options,
+        policy=config.policy or Policy(),
     )
     for field, value in model.card.recipe["tissue"].items():
         if extraction.recipe["tissue"].get(field) != value:
@@ -257,6 +283,7 @@ class GradeOne:
     def __call__(self, source: "SlideSource", store: "FeatureStore", seconds: float) -> "Grading":
         from workflows.heatmaps import FOLDER, render_slide
         from workflows.results import load_slide, save_slide, slide_folder
+        from wsi.files import sweep_temporaries
 
         if (done := self._done_before(source, store)) is not None:
             return done
@@ -277,6 +304,7 @@ class GradeOne:
             slide.close()
         graded = replace(graded, seconds=seconds + time.perf_counter() - clock)
         shutil.rmtree(slide_folder(self.out, source.slide_id, FOLDER), ignore_errors=True)
+        sweep_temporaries(slide_folder(self.out, source.slide_id))
         save_slide(self.out, graded)
         kept = load_slide(self.out, source.slide_id)  # with the thumbnail as it is kept: `render` gives the same bytes
         render_slide(self.out, kept.maps(self.summary))
@@ -392,7 +420,7 @@ def _check_same_model(out: Path, summary: "ModelSummary") -> None:
 
 def _write_record(config: GradeConfig, results: "list[SlideResult]", done: GradeSummary) -> None:
     from workflows.config import RunRecord, throughput
-    from workflows.pipeline import total_seconds
+    from workflows.listeners import total_seconds
     from wsi.files import file_record
 
     record = RunRecord("grade", asdict(config))

@@ -47,3 +47,15 @@ ReaderName = Annotated[
     str | None, typer.Option("--reader", metavar="NAME", help="Only this reader: openslide, tiffslide or array.")
 ]
 MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Largest share of unreadable tiles that a slide may have.")]
+RetryQuarantined = Annotated[
+    bool,
+    typer.Option("--retry-quarantined", help="Try slides again that an earlier start of this run put into quarantine."),
+]
+TaskLimit = Annotated[
+    str, typer.Option(metavar="TIME", help="How long a task (a plan, a chunk of tiles, a grading) may run: 90s, 15min.")
+]
+Patience = Annotated[
+    str, typer.Option(metavar="TIME", help="How long to wait for a full disk or an archive that is away: 30min, 12h.")
+]
+KeepFree = Annotated[str, typer.Option(metavar="SIZE", help="Room that is left free on the disk: 250MB, 2GB.")]
+TASK_LIMIT, PATIENCE, KEEP_FREE = "1h", "12h", "250MB"

@@ -8,7 +8,8 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from workflows.pipeline import ChunkDone, Failure, Listener, Listeners, Plan, SlideResult
+from workflows.failures import Failure
+from workflows.listeners import ChunkDone, Listener, Listeners, Plan, SlideResult
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -72,8 +73,19 @@ class Progress(Listener):
         self._share.pop(result.source.slide_id, None)
         if result.failure is not None:
             self._quarantined += 1
-            self._say(quarantine_line(result.failure))
+            if not result.remembered:
+                self._say(quarantine_line(result.failure))
         self._show(last=self._done == self._slides)
+
+    def retried(self, failure: Failure, after_s: float | None) -> None:
+        when = "by itself at the end" if after_s is None else f"in {clock(after_s)}"
+        self._say(f"  {failure.slide_id} [{failure.error_class}]: tried again {when}")
+
+    def paused(self, reason: str, message: str) -> None:
+        self._say(f"  {message}")
+
+    def resumed(self, reason: str) -> None:
+        self._say("  goes on")
 
     def _show(self, *, last: bool = False) -> None:
         seconds = max(time.monotonic() - self._start, 1e-3)

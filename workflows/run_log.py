@@ -5,7 +5,11 @@ Every line has `time` (UTC), `run` (an id of this start; the same command starte
 
     begin    version, command, slides, encoder, device, chunk_tiles, workers, pid, host, versions
     planned  slide, content, tiles, chunks (still to be computed), seconds
-    chunk    slide, chunk, tiles, bad, seconds, device ("cpu", or which card of which machine)
+    chunk    slide, chunk, tiles, bad, seconds, device ("cpu", or which card of which machine), computed
+             (false: it lay there, its worker having ended before it could say so)
+    retry    slide, stage, error_class, after_s (null: by itself, when all other slides are through)
+    pause    reason: a class of failure, while work waits for something outside ("disk_full", "vanished")
+    resume   reason
     slide    slide, outcome "done": tiles, bad, chunks, seconds; "quarantined": error_class, stage, seconds
     alive    nothing: written where nothing else was for a while, so that a dead run differs from a slow one
     end      outcome "finished", "interrupted" or "failed" (with error_class), dropped
@@ -27,7 +31,9 @@ from types import TracebackType
 from typing import Any
 
 from workflows.config import versions
-from workflows.pipeline import ChunkDone, ExtractConfig, Listener, Plan, SlideResult
+from workflows.extraction import ExtractConfig
+from workflows.failures import Failure
+from workflows.listeners import ChunkDone, Listener, Plan, SlideResult
 from workflows.run_state import LOG, LOG_VERSION
 from wsi.errors import WsiError
 
@@ -105,7 +111,18 @@ class RunLog(Listener):
 
     def chunk(self, done: ChunkDone) -> None:
         facts = {"chunk": done.chunk, "tiles": done.tiles, "bad": done.bad, "seconds": _rounded(done.seconds)}
-        self._write("chunk", {"slide": self._number(done.slide_id), **facts, "device": done.device})
+        where = {"device": done.device, "computed": done.computed}
+        self._write("chunk", {"slide": self._number(done.slide_id), **facts, **where})
+
+    def retried(self, failure: Failure, after_s: float | None) -> None:
+        facts = {"stage": failure.stage, "error_class": failure.error_class, "after_s": after_s}
+        self._write("retry", {"slide": self._number(failure.slide_id), **facts})
+
+    def paused(self, reason: str, message: str) -> None:
+        self._write("pause", {"reason": reason})
+
+    def resumed(self, reason: str) -> None:
+        self._write("resume", {"reason": reason})
 
     def slide(self, result: SlideResult) -> None:
         facts: dict[str, Any]

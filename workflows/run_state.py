@@ -74,6 +74,8 @@ class RunStatus:
         Other starts that have not ended and are not dead: several machines may share a folder of stores.
     unreadable_lines : int
         Lines that are no JSON or lack what they should have.
+    paused : list of str
+        What work waits for, as classes of failure: "disk_full", or "vanished" for an archive that is away.
     newer : bool
         The log is of a newer version than this program; figures may be incomplete.
     """
@@ -106,6 +108,7 @@ class RunStatus:
     also_running: int
     unreadable_lines: int
     newer: bool
+    paused: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ class _Start:
         self.on_card_s = 0.0
         self.cards: set[str] = set()
         self.in_work: dict[int, _InWork] = {}
+        self.paused: set[str] = set()
         self.marks = deque([_Mark(time_s)])
 
     def hear(self, line: dict[str, Any], time_s: float) -> None:
@@ -158,6 +162,10 @@ class _Start:
                 self._hear_chunk(line, time_s)
             case "slide":
                 self._hear_slide(line, time_s)
+            case "pause":
+                self.paused.add(str(line["reason"]))
+            case "resume":
+                self.paused.discard(str(line["reason"]))
             case "end":
                 self.outcome = ENDS[line["outcome"]]
                 self.error_class = line.get("error_class")
@@ -168,6 +176,7 @@ class _Start:
 
     def _hear_chunk(self, line: dict[str, Any], time_s: float) -> None:
         tiles, bad, seconds, device = int(line["tiles"]), int(line["bad"]), _seconds(line), str(line["device"])
+        tiles = tiles if line.get("computed", True) else 0
         slide = self.in_work.setdefault(int(line["slide"]), _InWork(0))  # its plan may have been dropped
         before = slide.part
         slide.chunks_done += 1
@@ -325,6 +334,7 @@ class RunLogReader:
             also_running=sum(one.state(now_s) == "running" for one in others),
             unreadable_lines=self._unreadable,
             newer=start.newer,
+            paused=sorted(start.paused) if state == "running" else [],
         )
 
 

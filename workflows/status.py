@@ -118,7 +118,15 @@ def _state(status: "RunStatus") -> str:
         return f"failed [{status.error_class}]"
     if status.state == "interrupted":
         return "interrupted; the same command goes on where it stopped"
+    if status.paused:
+        return f"paused on {status.host}: {', '.join(WAITS_FOR.get(reason, reason) for reason in status.paused)}"
     return f"{status.state} on {status.host}"
+
+
+WAITS_FOR = {
+    "disk_full": "the disk is full; make room and it goes on",
+    "vanished": "the archive is away; bring it back and it goes on",
+}
 
 
 def _gpu(status: "RunStatus") -> str:

@@ -35,6 +35,20 @@ class UnreadableSlideError(WsiError, OSError):
     remedy = "check the file against its source and copy it again"
 
 
+class VanishedSlideError(UnreadableSlideError):
+    """The slide's file is not there, or not any more."""
+
+    code = "vanished"
+    remedy = "check the path and the mount, then run the same command again"
+
+
+class SlideChangedError(UnreadableSlideError):
+    """The slide's file was replaced or written to while it was read."""
+
+    code = "changed"
+    remedy = "run the same command again once nothing writes to the slide"
+
+
 class UnreachableSlideError(UnreadableSlideError):
     """A server does not give a slide's bytes: it is away, denies them, or holds another file by now.
 
@@ -105,6 +119,15 @@ class StoreBusyError(WsiError, BlockingIOError):
 
     code = "store_busy"
     remedy = "wait for the other run to end"
+
+
+class TaskLimitError(WsiError, TimeoutError):
+    """A task ran longer than it may: a reader that hangs, or a slide that takes forever."""
+
+    code = "timeout"
+    remedy = (
+        "look at the slide by itself; run the same command again with --retry-quarantined and a longer --task-limit"
+    )
 
 
 class LostSchedulerError(WsiError, ConnectionError):

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import socket
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves the old one or the new one, and power loss cannot tear it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as handle:
             handle.write(data)
@@ -18,6 +21,40 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep_temporaries(folder: Path, *, below: bool = True) -> None:
+    """Remove what processes that are gone left in a folder, and `below` it: temporary files of `write_atomic`.
+
+    Those of a live process of this machine stay, and those of another machine for a day.
+    """
+    for path in folder.rglob(".*.tmp") if below else folder.glob(".*.tmp"):
+        found = TEMPORARY.fullmatch(path.name)
+        if found is not None and _is_left(path, found["host"], int(found["pid"])):
+            path.unlink(missing_ok=True)
+
+
+TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
+DAY_S = 86400.0
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-")
+
+
+def _is_left(path: Path, host: str, pid: int) -> bool:
+    if host != _host():
+        try:
+            return time.time() - path.stat().st_mtime > DAY_S
+        except OSError:
+            return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def to_json(value: Any) -> bytes:

@@ -20,7 +20,7 @@ import zarr
 
 from wsi.chunk_reader import stored_crc32c
 from wsi.errors import CorruptStoreError, RecipeMismatchError, StoreBusyError
-from wsi.files import file_record, folder_records, fsync_path, to_json, write_json
+from wsi.files import file_record, folder_records, fsync_path, sweep_temporaries, to_json, write_json
 from wsi.slide import SlideInfo
 from wsi.store import (
     CHUNK_TILES,
@@ -275,6 +275,10 @@ class FeatureWriter:
         fsync_path(self._file(chunk))
         write_record(self._record(chunk), file_record(self._file(chunk)), bad)
 
+    def done_before(self, chunk: int) -> int | None:
+        """How many bad tiles a chunk has that is finished; None if it is not."""
+        return len(read_record(self._record(chunk))["bad"]) if self._is_done(chunk) else None
+
     def bad_tiles(self) -> list[BadTile]:
         """Bad tiles of the finished chunks, in order of their rows."""
         bad = []
@@ -310,6 +314,7 @@ class FeatureWriter:
     def _sweep(self) -> None:
         """Remove what interrupted writes and publications left in the stage."""
         shutil.rmtree(self.stage / "bad", ignore_errors=True)
+        sweep_temporaries(self.stage)
         keep = {self._file(chunk) for chunk in range(self.chunks)}
         for path in (self.stage / "values" / "c").rglob("*"):
             if path.is_file() and path not in keep:

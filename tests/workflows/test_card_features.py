@@ -18,7 +18,9 @@ from tests.wsi.test_compressed import every_tile
 from workflows import card_features as module
 from workflows import pipeline
 from workflows.card_features import CardFeatures, card_features
-from workflows.pipeline import ExtractConfig, Listener, run_pipeline
+from workflows.extraction import ExtractConfig
+from workflows.listeners import Listener
+from workflows.pipeline import run_pipeline
 from workflows.sources import find_slides
 from wsi.compressed import compressed_reader
 from wsi.slide import open_slide

@@ -14,7 +14,7 @@ from workflows import cluster
 from workflows.cli import main
 from workflows.cluster import check_folder_is_shared, connect
 from workflows.extract import extract
-from workflows.pipeline import ExtractConfig
+from workflows.extraction import ExtractConfig
 from workflows.sources import find_slides
 from wsi.errors import LostSchedulerError, UsageError
 from wsi.tiles import TileSpec

@@ -13,7 +13,7 @@ from mil.encoders.toy import CARD, ToyEncoder
 from tests.hostile.makers import tissue_pixels, write_svs
 from workflows.cli import main
 from workflows.extract import extract
-from workflows.pipeline import ExtractConfig
+from workflows.extraction import ExtractConfig
 from workflows.sources import find_slides
 from wsi.store import FeatureStore
 from wsi.tiles import TileSpec

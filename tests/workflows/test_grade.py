@@ -15,8 +15,10 @@ from tests.hostile.makers import flip, tissue_pixels, write_svs
 from tests.range_server import RangeServer
 from tests.workflows.dask_processes import dask_processes
 from workflows.cli import main
+from workflows.extraction import ExtractConfig
 from workflows.grade import GradeConfig, GradeSummary, grade
-from workflows.pipeline import ExtractConfig, Listener, run_pipeline
+from workflows.listeners import Listener
+from workflows.pipeline import run_pipeline
 from workflows.run_state import RunLogReader
 from workflows.sources import find_slides
 from workflows.train import TrainConfig, train
@@ -254,7 +256,7 @@ def test_another_model_in_the_same_folder_is_taken_though_the_process_lives_on(
 
 def test_tiles_are_resampled_as_the_models_recipe_says(tmp_path: Path, models: list[Path]) -> None:
     from workflows.grade import extract_config
-    from workflows.pipeline import check_encoder_takes
+    from workflows.worker import check_encoder_takes
 
     model = load_model(models[0])
     recipe = model.card.recipe | {"tiles": model.card.recipe["tiles"] | {"kernel": "bicubic"}}

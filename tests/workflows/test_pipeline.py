@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 from collections import OrderedDict
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +14,21 @@ import pytest
 
 from mil.encoders.toy import ToyEncoder
 from tests.hostile.makers import damage_tile, flip, tissue_pixels, write_svs
-from workflows import pipeline as module
+from workflows import pipeline, source_hash, tasks, worker
 from workflows.cluster import connect
-from workflows.pipeline import ExtractConfig, Listener, encoder_place, run_pipeline
+from workflows.extraction import ExtractConfig
+from workflows.listeners import Listener
+from workflows.pipeline import run_pipeline
+from workflows.policy import Policy
 from workflows.sources import SlideSource, find_slides
+from workflows.worker import Start, encoder_place
 from wsi.errors import UsageError
 from wsi.slide_url import SlideUrl
 from wsi.store import FeatureStore, store_path
 from wsi.store_writer import slide_lock
 from wsi.tiles import TileSpec
+
+HASTY = Policy(retry_s=0.01, keep_free=0)
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def root(small_store, tmp_path):
 @pytest.fixture
 def run(cluster):
     def run(slides, root, finish=None, listener=None, **changes):
-        config = ExtractConfig(**{"store": root, "encoder": "toy", "chunk_tiles": 4, **changes})
+        config = ExtractConfig(**{"store": root, "encoder": "toy", "chunk_tiles": 4, "policy": HASTY, **changes})
         sources = slides if isinstance(slides, list) else find_slides([slides])
         return list(run_pipeline(cluster, sources, config, listener or Listener(), finish))
 
@@ -124,13 +131,25 @@ def test_bad_tiles_are_recorded_and_the_share_is_judged_again_each_time(run, tmp
     assert FeatureStore(tmp_path / "stores" / "a.zarr").encoders == ["toy"], "what was made for a laxer limit stays"
 
 
-def test_a_busy_store_is_quarantined_and_the_next_slide_is_done(run, slide, tmp_path):
+def test_a_busy_store_is_waited_for_and_other_slides_go_on_meanwhile(run, slide, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "BUSY_EVERY_S", 0.01)
     other = write_svs(tmp_path / "b.svs", tissue_pixels(800, 800))
-    with slide_lock(tmp_path / "stores", "small"):
-        results = run(find_slides([slide, other]), tmp_path / "stores")
-    by_id = {result.source.slide_id: result for result in results}
-    assert by_id["small"].failure.error_class == "store_busy"
-    assert by_id["b"].failure is None
+    held = ExitStack()
+    held.enter_context(slide_lock(tmp_path / "stores", "small"))
+    told, order = [], []
+
+    class FreesWhenTheOtherIsThrough(Listener):
+        def retried(self, failure, after_s):
+            told.append((failure.slide_id, failure.error_class))
+
+        def slide(self, result):
+            order.append(result.source.slide_id)
+            held.close()
+
+    results = run(find_slides([slide, other]), tmp_path / "stores", listener=FreesWhenTheOtherIsThrough())
+    assert [result.failure for result in results] == [None, None]
+    assert order == ["b", "small"]
+    assert told == [("small", "store_busy")]
     assert not list((tmp_path / "stores").glob(".*.lock"))
 
 
@@ -140,7 +159,7 @@ def test_a_second_start_does_not_read_the_slide_again(run, slide, root, monkeypa
     def never(files):
         raise AssertionError("hashed again")
 
-    monkeypatch.setattr(module, "hash_slide", never)
+    monkeypatch.setattr(source_hash, "hash_slide", never)
     (result,) = run(slide, root)
     assert result.failure is None
     os.utime(slide, ns=(5, 5))
@@ -173,7 +192,7 @@ def test_a_slide_of_another_folder_under_its_name_is_not_taken_for_it(run, small
 @pytest.mark.parametrize(
     ("error", "name"),
     [
-        (OSError(28, "No space left on device"), "io_error"),
+        (OSError(5, "Input/output error"), "io_error"),
         (MemoryError(), "out_of_memory"),
         (RuntimeError("strange"), "unexpected"),
         (UsageError("said so"), "usage"),
@@ -193,17 +212,17 @@ def test_a_fault_at_any_stage_ends_its_slide_only_and_the_next_run_goes_on(
             fail() if "small" in str(arguments) else original(*arguments, **named)
         )  # the slide's name is in what each stage is handed
 
-    target = {"plan": "find_tissue_with_qc", "extract": "_slide_and_grid", "publish": "check_bad_of"}
+    target = {"extract": (tasks, "slide_and_grid"), "publish": (pipeline, "check_bad_of")}
     finish = fail if stage == "grade" else None
     slides = find_slides([slide, other])
     with monkeypatch.context() as patch:
         if stage == "plan":
-            patch.setattr(module, "_find_tiles", only_small(module._find_tiles))
             patch.setattr(
-                module, "read_overview", lambda slide: fail() if slide.info.slide_id == "small" else READ(slide)
+                tasks, "read_overview", lambda slide: fail() if slide.info.slide_id == "small" else READ(slide)
             )
         elif stage in target:
-            patch.setattr(module, target[stage], only_small(getattr(module, target[stage])))
+            where, function = target[stage]
+            patch.setattr(where, function, only_small(getattr(where, function)))
         results = {result.source.slide_id: result for result in run(slides, tmp_path / "stores", finish)}
     assert results["small"].failure.stage == stage
     assert results["small"].failure.error_class == name
@@ -213,7 +232,7 @@ def test_a_fault_at_any_stage_ends_its_slide_only_and_the_next_run_goes_on(
     assert all(result.failure is None for result in run(slides, tmp_path / "stores"))
 
 
-READ = module.read_overview
+READ = tasks.read_overview
 
 
 def test_what_follows_extraction_gets_the_published_store(run, slide, root):
@@ -247,7 +266,7 @@ def test_the_listener_hears_everything(run, slide, tmp_path):
 def test_a_lost_slide_is_missed_by_name(run, tmp_path):
     source = SlideSource("gone", tmp_path / "gone.svs", "gone")
     (result,) = run([source], tmp_path / "stores")
-    assert result.failure.error_class == "unreadable"
+    assert result.failure.error_class == "vanished"
     assert "gone.svs: no such file" in result.failure.message
 
 
@@ -268,7 +287,9 @@ def test_slides_are_admitted_as_others_end(cluster, tmp_path):
         nonlocal taken
         for number in range(40):
             taken += 1
-            yield SlideSource(f"absent-{number:02d}", tmp_path / f"absent-{number:02d}.svs", "")
+            path = tmp_path / f"{number:02d}.svs"
+            path.write_text("no slide")
+            yield SlideSource(path.stem, path, "")
 
     config = ExtractConfig(store=tmp_path / "stores", encoder="toy")
     results = run_pipeline(cluster, feed(), config, Listener())
@@ -306,20 +327,20 @@ def test_paths_are_absolute_before_they_travel(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = ExtractConfig(Path("stores"), weights=Path("w.pth")).absolute()
     assert (config.store, config.weights) == (tmp_path / "stores", tmp_path / "w.pth")
-    assert module.absolute_source(SlideSource("a", Path("a.svs"), "")).path == tmp_path / "a.svs"
+    assert pipeline.absolute_source(SlideSource("a", Path("a.svs"), "")).path == tmp_path / "a.svs"
     url = SlideUrl("https://host/a.svs")
-    assert module.absolute_source(SlideSource("a", url, "")).path == url
+    assert pipeline.absolute_source(SlideSource("a", url, "")).path == url
 
 
 def test_another_file_of_weights_under_the_same_name_is_loaded_anew(tmp_path, monkeypatch):
     loaded = []
-    monkeypatch.setattr(module, "_encoders", {})
-    monkeypatch.setattr(module, "load_encoder", lambda name, weights, device: loaded.append(weights.read_text()))
+    monkeypatch.setattr(worker, "_encoders", {})
+    monkeypatch.setattr(worker, "load_encoder", lambda name, weights, device: loaded.append(weights.read_text()))
     config = ExtractConfig(tmp_path, weights=tmp_path / "weights")
     for text in ("one", "one", "other"):
         if not config.weights.exists() or config.weights.read_text() != text:
             config.weights.write_text(text)
-        module.worker_encoder(config)
+        worker.worker_encoder(config)
     assert loaded == ["one", "other"]
 
 
@@ -331,10 +352,11 @@ def test_open_slides_are_not_closed_under_the_task_of_another_run(monkeypatch):
             closed.append(self)
 
     slide = Open()
-    monkeypatch.setattr(module, "_kept_anywhere", [OrderedDict({"key": (slide, None)})])
-    module._guarded(module.close_slides, "another", "extract")
+    monkeypatch.setattr(worker, "_kept_anywhere", [OrderedDict({"key": (slide, None)})])
+    monkeypatch.setattr(Start, "say", lambda self: None)
+    worker.guarded(worker.close_slides, "another", "extract", Start("topic"))
     assert closed == []
-    module.close_slides()
+    worker.close_slides()
     assert closed == [slide]
 
 

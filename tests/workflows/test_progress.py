@@ -5,7 +5,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from workflows.pipeline import ChunkDone, Listener, Listeners, Plan, SlideResult
+from workflows.listeners import ChunkDone, Listener, Listeners, Plan, SlideResult
 from workflows.progress import clock, dashboard_address, listening
 from workflows.sources import SlideSource
 
@@ -34,7 +34,7 @@ class Ear(Listener):
 
 def tell_all(listener: Listener) -> None:
     listener.begin(1)
-    listener.planned(Plan("s", "00", 5, None, (0,), {}))
+    listener.planned(Plan("s", "00", 5, None, (0,), {}, []))
     listener.chunk(ChunkDone("s", 0, 5, 0, {}))
     listener.slide(SlideResult(SlideSource("s", "s.svs", "s")))
 

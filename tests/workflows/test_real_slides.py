@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workflows.pipeline import ExtractConfig, Listener, run_pipeline
+from workflows.extraction import ExtractConfig
+from workflows.listeners import Listener
+from workflows.pipeline import run_pipeline
 from workflows.sources import find_slides
 from wsi.store import FeatureStore, store_path
 

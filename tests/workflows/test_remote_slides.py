@@ -9,7 +9,8 @@ import pytest
 from tests.range_server import RangeServer
 from workflows.cli import main
 from workflows.extract import extract
-from workflows.pipeline import ExtractConfig, source_hash, source_stamp
+from workflows.extraction import ExtractConfig
+from workflows.source_hash import source_hash, source_stamp
 from workflows.sources import find_slides, read_slide_list
 from wsi import remote_bytes, sampled_hash
 from wsi.errors import UsageError
@@ -102,11 +103,11 @@ def test_second_run_reads_nothing_but_the_version(tmp_path: Path, server: RangeS
 def test_server_that_goes_away_is_a_quarantine_and_the_same_command_goes_on(
     tmp_path: Path, server: RangeServer, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workflows import pipeline
+    from workflows import tasks
 
     journal = tmp_path / "small.zarr" / "features" / ".toy.partial" / ".journal"
     server.gone = lambda: any(journal.glob("[0-9]*.json"))
-    monkeypatch.setattr(pipeline, "READ_BATCH", 4)
+    monkeypatch.setattr(tasks, "READ_BATCH", 4)
     monkeypatch.setattr(remote_bytes, "MEMORY_BYTES", 50_000)
     first = extract(find_slides([url(server)]), config(tmp_path))
     (failure,) = first.quarantined

@@ -15,7 +15,8 @@ from tests.workflows.test_extract import config as killed_config
 from tests.workflows.test_extract import kill_after, start
 from workflows import run_log
 from workflows.extract import ExtractSummary, extract
-from workflows.pipeline import ExtractConfig, Listener
+from workflows.extraction import ExtractConfig
+from workflows.listeners import Listener
 from workflows.run_log import RunLog
 from workflows.run_state import DEAD_AFTER_S, LOG, RunLogReader
 from workflows.sources import find_slides
@@ -27,7 +28,7 @@ FIELDS = {
         "versions",
     },
     "planned": {"slide", "content", "tiles", "chunks", "seconds"},
-    "chunk": {"slide", "chunk", "tiles", "bad", "seconds", "device"},
+    "chunk": {"slide", "chunk", "tiles", "bad", "seconds", "computed", "device"},
     "slide": {"slide", "outcome", "seconds"},
     "alive": set(),
     "end": {"outcome", "dropped"},

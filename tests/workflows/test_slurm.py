@@ -15,7 +15,7 @@ from tests.workflows.test_cluster import LOOPBACK, listener, only_linux
 from tests.workflows.test_existing_scheduler import TINY_CHUNKS, files_of, when_begun
 from workflows.cluster import connect
 from workflows.extract import extract
-from workflows.pipeline import ExtractConfig
+from workflows.extraction import ExtractConfig
 from workflows.slurm import read_options
 from workflows.sources import find_slides
 from wsi.errors import UsageError
