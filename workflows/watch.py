@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Literal
 
 from workflows.arrival import UNSEEN, Sight, meant_by, sight_of, transfers_in
+from workflows.options import WATCH_STABLE_S
 from workflows.sources import SlideSource, path_source, walk_folder
 from workflows.trial_opening import TrialOpening
 from wsi.errors import UsageError
 from wsi.store import store_path
 
 SCAN_EVERY_S = 5.0
-STABLE_S = 10.0
 GIVE_UP_S = 120.0
 LOOK_S, REST_S = 0.1, 0.2
-"""How long one call may go on looking, and after that for how long none does: the caller has other work."""
+"""How long one call may go on looking, and after that for how long none does, while slides are in work."""
+
+IDLE_LOOK_S = 1.0
+"""How long one call may go on looking while none is."""
 
 AHEAD = 16
 """Slides that are tried or known to open before they are asked for."""
@@ -52,6 +55,8 @@ class WatchConfig:
         How long the files of a slide must be as they are.
     give_up_s : float
         After so long without a change a slide is given though it does not open, or what a transfer left lies beside it.
+    rewrite_every_s : float
+        Shortest time after which the tables of a run are written anew.
     """
 
     folders: tuple[Path, ...]
@@ -59,8 +64,9 @@ class WatchConfig:
     leave_out: tuple[Path, ...] = ()
     idle_s: float | None = None
     scan_every_s: float = SCAN_EVERY_S
-    stable_s: float = STABLE_S
+    stable_s: float = WATCH_STABLE_S
     give_up_s: float = GIVE_UP_S
+    rewrite_every_s: float = 30.0
 
 
 @dataclass(slots=True)
@@ -113,8 +119,12 @@ class FolderWatch:
 
     Attributes
     ----------
+    config : WatchConfig
+        As given.
     found : int
         Slides given so far; one that was given twice counts twice.
+    say : callable
+        As given; may be replaced.
 
     Raises
     ------
@@ -136,9 +146,9 @@ class FolderWatch:
                 raise UsageError(f"{folder}: no such folder; slides can be watched for in a folder that is there")
             if os.path.realpath(folder) in self._leave_out:
                 raise UsageError(f"{folder}: holds what this run writes; watch another folder, or write to another")
-        self._config, self._clock = config, clock
+        self.config, self._clock = config, clock
         self._trial = trial or TrialOpening()
-        self._say = say or _to_standard_error
+        self.say = say or _to_standard_error
         self._arrivals: dict[str, _Arrival] = {}
         self._given: dict[str, _Given] = {}
         self._owners: dict[str, str] = {}
@@ -146,11 +156,13 @@ class FolderWatch:
         self._asked: dict[int, str] = {}
         self._opened: deque[str] = deque()
         self._told: set[str] = set()
+        self._left: set[str] = set()
         self._unlisted: set[Path] = set()
         self._numbers = self._looks = 0
         self._look: Iterator[None] | None = None
         self._next_look_s = self._moved_s = clock()
         self._over = False
+        self._in_work = 0
         self.found = 0
 
     @property
@@ -161,17 +173,23 @@ class FolderWatch:
     @property
     def waiting(self) -> int:
         """Slides that were seen and are still to be given."""
-        return sum(one.state != "left" for one in self._arrivals.values())
+        return len(self._arrivals) - len(self._left)
 
     def stop(self) -> None:
-        """Give no more slides."""
+        """Give no more slides. Does so little that a signal handler may call it."""
+        self._over = True
+
+    def close(self) -> None:
+        """Give no more slides, and end the process that tries them."""
         self._over = True
         self._trial.close()
 
     def done(self, slide_id: str, *, quarantined: bool) -> None:
         """Hear what came of a slide that was given."""
-        if (place := self._owners.get(slide_id)) in self._given:
-            self._given[place].outcome = "quarantined" if quarantined else "graded"
+        given = self._given.get(self._owners.get(slide_id, ""))
+        if given is not None and given.outcome == "in work":
+            given.outcome = "quarantined" if quarantined else "graded"
+            self._in_work -= 1
 
     def take(self) -> SlideSource | None:
         """The next slide that is whole, or None if there is none now; soon back."""
@@ -191,12 +209,13 @@ class FolderWatch:
             return
         if self._look is None:
             self._look = self._look_through()
+        look_s, rest_s = (LOOK_S, REST_S) if self._in_work else (IDLE_LOOK_S, 0.0)
         for _ in self._look:
-            if (now_s := self._clock()) - begun_s > LOOK_S:
-                self._next_look_s = now_s + REST_S
+            if (now_s := self._clock()) - begun_s > look_s:
+                self._next_look_s = now_s + rest_s
                 return
         self._look = None
-        self._next_look_s = self._clock() + self._config.scan_every_s
+        self._next_look_s = self._clock() + self.config.scan_every_s
 
     def _look_through(self) -> Iterator[None]:
         """One look at everything; yields often, so that it can be left and taken up again."""
@@ -204,10 +223,10 @@ class FolderWatch:
         unlisted: dict[Path, str] = {}
 
         def failed(folder: Path, error: OSError) -> None:
-            if folder in self._config.folders or not isinstance(error, FileNotFoundError):
+            if folder in self.config.folders or not isinstance(error, FileNotFoundError):
                 unlisted[folder] = error.strerror or str(error)
 
-        for top in self._config.folders:
+        for top in self.config.folders:
             for listing in walk_folder(top, failed, self._leave_out):
                 yield
                 if any(map(meant_by, listing.folder.relative_to(top).parts)):
@@ -236,7 +255,7 @@ class FolderWatch:
             return
         sight = sight_of(path, transfers)
         if arrival is None or arrival.sight != sight:
-            self._arrive(place, path_source(path, self._config.fallback_mpp), sight)
+            self._arrive(place, path_source(path, self.config.fallback_mpp), sight)
         else:
             arrival.looks += 1
             arrival.seen = self._looks
@@ -244,6 +263,7 @@ class FolderWatch:
     def _arrive(self, place: str, source: SlideSource, sight: Sight) -> None:
         self._numbers += 1
         self._moved_s = self._clock()
+        self._left.discard(place)
         self._arrivals[place] = _Arrival(self._numbers, source, sight, self._moved_s, self._looks)
 
     def _compare(self, place: str, given: _Given) -> None:
@@ -257,24 +277,24 @@ class FolderWatch:
             return
         if given.outcome == "quarantined" and (given.gone or sight.files != given.sight.files):
             del self._given[place]
-            self._arrive(place, path_source(given.path, self._config.fallback_mpp), sight)
+            self._arrive(place, path_source(given.path, self.config.fallback_mpp), sight)
         elif given.outcome == "graded" and sight.content != given.sight.content and not given.told:
             given.told = True
-            self._say(f"{given.path}: has changed since it was graded, and is not graded again in this run")
+            self.say(f"{given.path}: has changed since it was graded, and is not graded again in this run")
         given.gone = False
 
     def _tell_unlisted(self, unlisted: Mapping[Path, str]) -> None:
         for folder in unlisted.keys() - self._unlisted:
-            self._say(f"{folder}: cannot be listed ({unlisted[folder]}); tried again every few seconds")
+            self.say(f"{folder}: cannot be listed ({unlisted[folder]}); tried again every few seconds")
         for folder in filter(Path.is_dir, self._unlisted - unlisted.keys()):
-            self._say(f"{folder}: can be listed again")
+            self.say(f"{folder}: can be listed again")
         self._unlisted = set(unlisted)
 
     def _miss(self, unlisted: tuple[str, ...]) -> None:
         """Forget slides that are not there any more, but none that may lie where nobody can look."""
         for place, arrival in list(self._arrivals.items()):
             if arrival.seen != self._looks and not place.startswith(unlisted):
-                del self._arrivals[place]
+                self._drop(place)
         for place, given in self._given.items():
             if given.seen != self._looks and not place.startswith(unlisted):
                 given.gone = True
@@ -284,12 +304,12 @@ class FolderWatch:
         now_s = self._clock()
         ripe = []
         for place, arrival in self._arrivals.items():
-            still_s = self._config.give_up_s if arrival.sight.transfers else self._config.stable_s
+            still_s = self.config.give_up_s if arrival.sight.transfers else self.config.stable_s
             if arrival.state == "coming" and arrival.looks >= 2 and now_s - arrival.since_s >= still_s:
                 arrival.state = "ripe"
             if arrival.state in ("ripe", "left"):
                 ripe.append((arrival.sight.newest_ns, place))
-            elif arrival.state == "refused" and now_s - arrival.since_s >= self._config.give_up_s:
+            elif arrival.state == "refused" and now_s - arrival.since_s >= self.config.give_up_s:
                 arrival.state = "opens"
                 self._opened.append(place)
         self._ripe = deque(place for _, place in sorted(ripe))
@@ -307,6 +327,7 @@ class FolderWatch:
             arrival = self._arrivals.get(place)
             if arrival is not None and arrival.state in ("ripe", "left") and self._has_its_name(place, arrival):
                 arrival.state = "asked"
+                self._left.discard(place)
                 self._asked[arrival.number] = place
                 self._trial.ask(arrival.number, arrival.source)
 
@@ -318,7 +339,8 @@ class FolderWatch:
         if sight.files != arrival.sight.files:
             self._arrive(place, source, sight)
             return None
-        del self._arrivals[place]
+        self._drop(place)
+        self._in_work += 1
         self._given[place] = _Given(arrival.number, _path(source), sight, arrival.seen)
         self._owners[source.slide_id] = place
         self._moved_s = self._clock()
@@ -344,24 +366,29 @@ class FolderWatch:
                 self._given[place] = self._given.pop(owner_place)
                 owner.path, owner.sight, owner.seen, owner.gone = path, arrival.sight, self._looks, False
                 self._owners[slide_id] = place
-                del self._arrivals[place]
+                self._drop(place)
                 return False
         first = owner_place if owner is None else owner.path
         return self._leave(place, arrival, f"left out, since {first} has the same slide_id; rename one of the two")
 
     def _leave(self, place: str, arrival: _Arrival, reason: str) -> bool:
         arrival.state = "left"
+        self._left.add(place)
         if place not in self._told:
             self._told.add(place)
-            self._say(f"{arrival.source.path}: {reason}")
+            self.say(f"{arrival.source.path}: {reason}")
         return False
 
+    def _drop(self, place: str) -> None:
+        del self._arrivals[place]
+        self._left.discard(place)
+
     def _stop_if_idle(self) -> None:
-        idle_s = self._config.idle_s
+        idle_s = self.config.idle_s
         if idle_s is None or self._look is not None or not self._looks:
             return
         if self._clock() - self._moved_s >= idle_s and not self.waiting:
-            self.stop()
+            self._over = True
 
 
 def _path(source: SlideSource) -> Path:
