@@ -9,12 +9,13 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from workflows.config import versions
+from workflows.local_workers import kept_alive
 from wsi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,9 +101,12 @@ def _check_alone(option: str, others: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _on_this_machine(workers: int) -> Iterator["Client"]:
+    import dask
     from distributed import Client, LocalCluster
 
     with (
+        # else Dask gives a worker up for good that is on its way back that long after it first ended
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}),
         LocalCluster(
             n_workers=max(workers, 1),
             threads_per_worker=1 if workers else usable_cores(),
@@ -114,6 +118,7 @@ def _on_this_machine(workers: int) -> Iterator["Client"]:
             memory_limit=0,
         ) as cluster,
         Client(cluster) as client,
+        kept_alive(cluster) if workers else nullcontext(),
     ):
         yield client
 
