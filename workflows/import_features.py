@@ -184,8 +184,9 @@ def import_all(files: Mapping[str, Path], config: ImportConfig) -> ImportSummary
         If something is wrong that is not one file's fault. That is in the summary instead.
     """
     from workflows.config import RunRecord
-    from workflows.pipeline import failure_of, quiet_readers
+    from workflows.failures import failure_of
     from workflows.sources import find_slides
+    from workflows.worker import quiet_readers
     from wsi.errors import MissingPackageError, UsageError
     from wsi.imports.intake import import_features
     from wsi.imports.probe import Probe
