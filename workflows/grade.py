@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PX = 1600
 TOP_TILES = 8
+TABLES_REST = 2.0
+"""Tables of a watch are wanted soon: they rest less than the report, which has a page for every slide."""
+
 EXIT_QUARANTINED = 3
 
 
@@ -277,7 +280,11 @@ def _grade_watched(
         tables.save()
         report.changed()
 
-    with watching(watch, ears, config.store) as intake, report, Rewriter(save, ears.note, every_s=every_s) as written:
+    with (
+        watching(watch, ears, config.store) as intake,
+        report,
+        Rewriter(save, ears.note, every_s=every_s, rest=TABLES_REST) as written,
+    ):
         for result in through(intake):
             intake.done(result)
             tables.add(result)

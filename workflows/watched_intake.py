@@ -75,6 +75,8 @@ def watching(watch: FolderWatch, listener: Listener, store: Path) -> Iterator[Wa
         watch.stop()
         os.write(2, SOFTLY)
 
+    folders = ", ".join(map(str, watch.config.folders))
+    listener.note(f"watching {folders}; Ctrl-C ends it when the slides in work are done")
     in_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, hear) for number in SIGNALS} if in_main else {}
     try:
