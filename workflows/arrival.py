@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Literal
 
+from workflows.sources import SlideSource
 from wsi.slide import slide_files
 
 TRANSFER_SUFFIXES = frozenset((".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp"))
@@ -102,3 +104,38 @@ def _stamp(found: os.stat_result) -> tuple[int, int, int]:
 
 def _digest(stamps: object) -> bytes:
     return blake2b(repr(stamps).encode(), digest_size=16).digest() if stamps else b""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A slide that was seen and not given yet; another object as soon as its files change.
+
+    `since_s` is since when they are as they are, `content_since_s` since when but for their ctimes.
+    """
+
+    number: int
+    source: SlideSource
+    sight: Sight
+    since_s: float
+    content_since_s: float
+    seen: int
+    looks: int = 1
+    state: Literal["coming", "ripe", "asked", "opens", "refused", "left"] = "coming"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was still for long enough; then it is looked at again when it is given."""
+        return self.state not in ("coming", "refused")
+
+
+@dataclass(slots=True)
+class Given:
+    """A slide that was given, and what came of it."""
+
+    number: int
+    path: Path
+    sight: Sight
+    seen: int
+    outcome: Literal["in work", "graded", "quarantined"] = "in work"
+    gone: bool = False
+    told: bool = False

@@ -12,9 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from workflows.arrival import UNSEEN, Sight, meant_by, sight_of, transfers_in
+from workflows.arrival import UNSEEN, Arrival, Given, Sight, meant_by, sight_of, transfers_in
 from workflows.options import WATCH_STABLE_S
 from workflows.sources import SlideSource, path_source, walk_folder
 from workflows.trial_opening import TrialOpening
@@ -69,37 +68,6 @@ class WatchConfig:
     rewrite_every_s: float = 30.0
 
 
-@dataclass(slots=True)
-class _Arrival:
-    """A slide that was seen and not given yet; another object as soon as its files change."""
-
-    number: int
-    source: SlideSource
-    sight: Sight
-    since_s: float
-    seen: int
-    looks: int = 1
-    state: Literal["coming", "ripe", "asked", "opens", "refused", "left"] = "coming"
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it was still for long enough; then it is looked at again when it is given."""
-        return self.state not in ("coming", "refused")
-
-
-@dataclass(slots=True)
-class _Given:
-    """A slide that was given, and what came of it."""
-
-    number: int
-    path: Path
-    sight: Sight
-    seen: int
-    outcome: Literal["in work", "graded", "quarantined"] = "in work"
-    gone: bool = False
-    told: bool = False
-
-
 class FolderWatch:
     """Gives the slides of folders as they become whole, those that came first first. Not for several threads.
 
@@ -149,14 +117,15 @@ class FolderWatch:
         self.config, self._clock = config, clock
         self._trial = trial or TrialOpening()
         self.say = say or _to_standard_error
-        self._arrivals: dict[str, _Arrival] = {}
-        self._given: dict[str, _Given] = {}
+        self._arrivals: dict[str, Arrival] = {}
+        self._given: dict[str, Given] = {}
         self._owners: dict[str, str] = {}
         self._ripe: deque[str] = deque()
         self._asked: dict[int, str] = {}
         self._opened: deque[str] = deque()
         self._told: set[str] = set()
         self._left: set[str] = set()
+        self._believed: set[str] = set()
         self._unlisted: set[Path] = set()
         self._numbers = self._looks = 0
         self._look: Iterator[None] | None = None
@@ -254,19 +223,23 @@ class FolderWatch:
             arrival.seen = self._looks
             return
         sight = sight_of(path, transfers)
-        if arrival is None or arrival.sight != sight:
+        if arrival is None:
             self._arrive(place, path_source(path, self.config.fallback_mpp), sight)
+        elif arrival.sight != sight:
+            self._arrive(place, arrival.source, sight, arrival)
         else:
             arrival.looks += 1
             arrival.seen = self._looks
 
-    def _arrive(self, place: str, source: SlideSource, sight: Sight) -> None:
+    def _arrive(self, place: str, source: SlideSource, sight: Sight, before: Arrival | None = None) -> None:
         self._numbers += 1
-        self._moved_s = self._clock()
+        now_s = self._moved_s = self._clock()
         self._left.discard(place)
-        self._arrivals[place] = _Arrival(self._numbers, source, sight, self._moved_s, self._looks)
+        same = before is not None and (sight.content, sight.transfers) == (before.sight.content, before.sight.transfers)
+        content_since_s = before.content_since_s if before is not None and same else now_s
+        self._arrivals[place] = Arrival(self._numbers, source, sight, now_s, content_since_s, self._looks)
 
-    def _compare(self, place: str, given: _Given) -> None:
+    def _compare(self, place: str, given: Given) -> None:
         """See whether a slide that was given is still what it was."""
         given.seen = self._looks
         turns = -(-len(self._given) // KNOWN_A_LOOK)
@@ -275,13 +248,22 @@ class FolderWatch:
         sight = sight_of(given.path)
         if sight == UNSEEN:
             return
-        if given.outcome == "quarantined" and (given.gone or sight.files != given.sight.files):
+        if given.outcome == "quarantined" and (given.gone or self._is_replaced(place, given.sight, sight)):
             del self._given[place]
             self._arrive(place, path_source(given.path, self.config.fallback_mpp), sight)
         elif given.outcome == "graded" and sight.content != given.sight.content and not given.told:
             given.told = True
             self.say(f"{given.path}: has changed since it was graded, and is not graded again in this run")
         given.gone = False
+
+    def _is_replaced(self, place: str, before: Sight, now: Sight) -> bool:
+        """Whether files were written again. By ctimes alone that is believed once: some shares change them at will."""
+        if now.content != before.content:
+            return True
+        if now.files == before.files or place in self._believed:
+            return False
+        self._believed.add(place)
+        return True
 
     def _tell_unlisted(self, unlisted: Mapping[Path, str]) -> None:
         for folder in unlisted.keys() - self._unlisted:
@@ -305,7 +287,9 @@ class FolderWatch:
         ripe = []
         for place, arrival in self._arrivals.items():
             still_s = self.config.give_up_s if arrival.sight.transfers else self.config.stable_s
-            if arrival.state == "coming" and arrival.looks >= 2 and now_s - arrival.since_s >= still_s:
+            still = arrival.looks >= 2 and now_s - arrival.since_s >= still_s
+            still = still or (arrival.seen == self._looks and self._is_old(arrival))
+            if arrival.state == "coming" and still:
                 arrival.state = "ripe"
             if arrival.state in ("ripe", "left"):
                 ripe.append((arrival.sight.newest_ns, place))
@@ -313,6 +297,10 @@ class FolderWatch:
                 arrival.state = "opens"
                 self._opened.append(place)
         self._ripe = deque(place for _, place in sorted(ripe))
+
+    def _is_old(self, arrival: Arrival) -> bool:
+        """Whether nothing but ctimes has changed for so long that they cannot come from a copy."""
+        return self._clock() - arrival.content_since_s >= self.config.give_up_s
 
     def _try_out(self) -> None:
         for number, opens in self._trial.answers():
@@ -336,18 +324,18 @@ class FolderWatch:
         if arrival is None or arrival.state != "opens" or not self._has_its_name(place, arrival):
             return None
         source, sight = arrival.source, sight_of(_path(arrival.source))
-        if sight.files != arrival.sight.files:
+        if sight.content != arrival.sight.content or (sight.files != arrival.sight.files and not self._is_old(arrival)):
             self._arrive(place, source, sight)
             return None
         self._drop(place)
         self._in_work += 1
-        self._given[place] = _Given(arrival.number, _path(source), sight, arrival.seen)
+        self._given[place] = Given(arrival.number, _path(source), sight, arrival.seen)
         self._owners[source.slide_id] = place
         self._moved_s = self._clock()
         self.found += 1
         return source
 
-    def _has_its_name(self, place: str, arrival: _Arrival) -> bool:
+    def _has_its_name(self, place: str, arrival: Arrival) -> bool:
         """Whether the slide can be called what it is called; else it is left lying, which is said once."""
         slide_id, path = arrival.source.slide_id, _path(arrival.source)
         try:
@@ -371,7 +359,7 @@ class FolderWatch:
         first = owner_place if owner is None else owner.path
         return self._leave(place, arrival, f"left out, since {first} has the same slide_id; rename one of the two")
 
-    def _leave(self, place: str, arrival: _Arrival, reason: str) -> bool:
+    def _leave(self, place: str, arrival: Arrival, reason: str) -> bool:
         arrival.state = "left"
         self._left.add(place)
         if place not in self._told:

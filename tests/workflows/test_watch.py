@@ -122,6 +122,29 @@ def test_a_copy_that_keeps_an_old_time_and_has_its_size_from_the_start(desk: Des
     assert desk.wait(LATEST_S) == ["a"]
 
 
+def test_a_share_that_changes_ctimes_at_will_holds_no_slide_back_for_ever(desk: Desk) -> None:
+    path = put(desk.folder / "a.svs")
+    given: list[str] = []
+    for second in range(round(module.GIVE_UP_S + LATEST_S)):
+        path.chmod(0o600 + 0o44 * (second % 2))
+        given += desk.wait(1)
+        assert not given or desk.now_s >= module.GIVE_UP_S
+    assert given == ["a"]
+
+
+def test_a_share_that_changes_ctimes_at_will_brings_no_slide_back_again_and_again(desk: Desk) -> None:
+    path = put(desk.folder / "a.svs", "broken")
+    given = desk.wait(60)
+    for second in range(600):
+        desk.watch.done("a", quarantined=True)
+        if second % 60 == 0:
+            rewrite_quietly(path, "broken")
+        given += desk.wait(1)
+    assert given == ["a", "a"]
+    put(path, "mended")
+    assert desk.wait(60) == ["a"]
+
+
 @pytest.mark.parametrize(
     "name",
     ["a.svs.part", "a.svs.filepart", "a.svs.crdownload", "a.svs.tmp", "a.part", "A.SVS.PART", ".a.svs.Xy3Zq9"],
