@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from workflows.watch import FolderWatch, WatchConfig
     from wsi.slide import Slide
     from wsi.store import FeatureStore
+    from wsi.store_url import StorePath
 
 THUMBNAIL_PX = 1600
 TOP_TILES = 8
@@ -75,7 +76,8 @@ def command(
         typer.Option(metavar="SECONDS", min=0, help="A slide has arrived when its files have not changed for so long."),
     ] = WATCH_STABLE_S,
     store: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the feature stores.", show_default="RUN/features")
+        str | None,
+        typer.Option(metavar="DIR", help="Folder of the feature stores, or s3://...", show_default="RUN/features"),
     ] = None,
     slide_mpp: SlideMpp = None,
     weights: Weights = None,
@@ -104,6 +106,7 @@ def command(
     from workflows.policy import policy_of
     from workflows.sources import find_slides
     from wsi.errors import UsageError
+    from wsi.store_url import store_location
     from wsi.units import parse_mpp
 
     if bool(slides) == bool(watch):
@@ -112,9 +115,8 @@ def command(
     place = (scheduler, cluster, cluster_options)
     mpp = None if slide_mpp is None else parse_mpp(slide_mpp)
     watched = _watch_config(watch, mpp, watch_idle, watch_stable) if watch else None
-    config = GradeConfig(
-        model, out, store or out / "features", weights, workers, device, reader, max_bad, *place, policy, watched
-    )
+    stores = store_location(store or out / "features")
+    config = GradeConfig(model, out, stores, weights, workers, device, reader, max_bad, *place, policy, watched)
     summary = grade(find_slides(slides, mpp) if slides else [], config)
     typer.echo(summary.text(out))
     if summary.quarantined:
@@ -142,7 +144,7 @@ class GradeConfig:
         Model folder.
     out : Path
         The run folder.
-    store : Path
+    store : Path or StoreUrl
         Folder of the feature stores.
     weights, workers, device, reader, max_bad, scheduler, cluster, cluster_options, policy
         As in `workflows.extraction.ExtractConfig`; without a policy its defaults hold.
@@ -152,7 +154,7 @@ class GradeConfig:
 
     model: Path
     out: Path
-    store: Path
+    store: "StorePath"
     weights: Path | None = None
     workers: int = 0
     device: str = "auto"
@@ -219,7 +221,8 @@ def _watch(config: GradeConfig) -> "FolderWatch | None":
 
     if config.watch is None:
         return None
-    leave_out = (*config.watch.leave_out, config.out, config.store)
+    written = [folder for folder in (config.out, config.store) if isinstance(folder, Path)]
+    leave_out = (*config.watch.leave_out, *written)
     return FolderWatch(replace(config.watch, leave_out=leave_out), trial=TrialOpening(config.reader))
 
 

@@ -127,6 +127,7 @@ def _state(status: "RunStatus") -> str:
 
 WAITS_FOR = {
     "disk_full": "the disk is full; make room and it goes on",
+    "unreachable": "the server of the stores does not answer; it goes on when it does",
     "vanished": "the archive is away; bring it back and it goes on",
 }
 

@@ -5,7 +5,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from workflows.source_hash import forget_hash
 from workflows.sources import SlideSource
 from workflows.watch import FolderWatch
 from wsi.store import store_path
+from wsi.store_url import StorePath
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,11 +32,11 @@ class WatchedIntake:
     watch : FolderWatch
     listener : Listener
         Told how many slides there are, as that grows, and what the watch has to say.
-    store : Path
+    store : path or URL
         Folder of the stores.
     """
 
-    def __init__(self, watch: FolderWatch, listener: Listener, store: Path) -> None:
+    def __init__(self, watch: FolderWatch, listener: Listener, store: StorePath) -> None:
         self._watch, self._listener, self._store = watch, listener, store
         self._total = 0
         self._taken: set[str] = set()
@@ -63,7 +63,7 @@ class WatchedIntake:
 
 
 @contextmanager
-def watching(watch: FolderWatch, listener: Listener, store: Path) -> Iterator[WatchedIntake]:
+def watching(watch: FolderWatch, listener: Listener, store: StorePath) -> Iterator[WatchedIntake]:
     """The intake of a run that ends softly: at the first Ctrl-C or SIGTERM no slides are taken up any more.
 
     The second one raises `KeyboardInterrupt`. Signals are only heard in the main thread.
