@@ -164,6 +164,7 @@ class _Loop:
         self._aside: list[_Way] = []
         self._deaths = Deaths(client)
         self._done: list[SlideResult] = []
+        self._again: list[SlideSource] = []
 
     def run(self, intake: Intake) -> Iterator[SlideResult]:
         self._client.subscribe_topic(self._topic, self._hear_start)
@@ -173,7 +174,7 @@ class _Loop:
                 self._admit(intake)
                 self._take_one_from_aside()
                 yield from self._taken()
-                if not self._ways and intake.over:
+                if not (self._ways or self._again) and intake.over:
                     return
                 self._listen()
                 self._end_overdue()
@@ -193,12 +194,21 @@ class _Loop:
     # --- admission
 
     def _admit(self, intake: Intake) -> None:
-        while self._may_admit() and (source := intake.take()) is not None:
+        while self._may_admit() and (source := self._next(intake)) is not None:
             source = absolute_source(source)
             device = device_of(source.path.parent) if isinstance(source.path, Path) else 0
             way = _Way(source, SlideResult(source), device)
             self._ways[source.slide_id] = way
             self._begin(way)
+
+    def _next(self, intake: Intake) -> SlideSource | None:
+        """A slide that is not in work: one that an intake gives again waits for tasks that outlived its failure."""
+        for number, waiting in enumerate(self._again):
+            if waiting.slide_id not in self._ways:
+                return self._again.pop(number)
+        while (source := intake.take()) is not None and source.slide_id in self._ways:
+            self._again.append(source)
+        return source
 
     def _may_admit(self) -> bool:
         """Slides in flight are bounded by the workers, which come and go; those that wait by `MOST_HELD`."""

@@ -85,6 +85,11 @@ def source_hash(source: SlideSource, store: FeatureStore | None, stamp: Stamp) -
     return hash_slide(source.path)
 
 
+def forget_hash(store: StorePath) -> None:
+    """Remove the note: a slide's files are known to have changed, whatever their stamps say."""
+    (store / NOTE).unlink(missing_ok=True)
+
+
 def remember_hash(store: StorePath, content_hash: str, stamp: Stamp) -> None:
     """Note the hash with the stamp that the files had before it, so that a second start need not read them again."""
     write_json(store / NOTE, {"stamp": stamp, "content_hash": content_hash})
