@@ -18,7 +18,10 @@ from benchmarks.chaos_reader import write_chaos_slide
 from benchmarks.watched_run import histograde
 from tests.hostile.makers import damage_tile, tissue_pixels, write_svs
 
-WIDTH_PX, HEIGHT_PX, STORED_PX = 1300, 1200, 256
+WIDTH_PX, HEIGHT_PX, STORED_PX = 700, 620, 128
+MPP = "1.0"
+"""A tile of 224 px at 0.5 um/px is 112 px here: many tiles of few pixels, so that a slide costs little to read."""
+
 MOST_BASES = 20
 GRADES = 3
 TRAINING_SLIDES = 6
@@ -54,6 +57,11 @@ class Archive:
         return _write_list(path, [(slide_id, self.folder / f"{slide_id}.svs") for slide_id in self.good])
 
 
+def write_small(path: Path, pixels: np.ndarray, mpp: str | None = MPP) -> Path:
+    """A slide of stored tiles of 128 px."""
+    return write_svs(path, pixels, mpp=mpp, tile_px=STORED_PX)
+
+
 def stained(grade: int, seed: int) -> np.ndarray:
     """Pixels (H, W, 3) uint8 of tissue that is darker with its grade."""
     return (tissue_pixels(WIDTH_PX, HEIGHT_PX, seed) * (1 - 0.08 * grade)).astype(np.uint8)
@@ -81,7 +89,7 @@ def make_archive(folder: Path, slides: int, bad: int, seed: int) -> Archive:
         _write_list(removed, gone)
     good = [slide_id for slide_id in ids if slide_id not in classes]
     bases = [
-        write_svs(folder / f"base-{number}.svs", stained(number % GRADES, seed + number))
+        write_small(folder / f"base-{number}.svs", stained(number % GRADES, seed + number))
         for number in range(min(MOST_BASES, 2 + len(good) // 10))
     ]
     for number, slide_id in enumerate(good):
@@ -110,7 +118,7 @@ def train_model(folder: Path, seed: int) -> Path:
     rows = []
     for number in range(TRAINING_SLIDES):
         grade = number % GRADES
-        write_svs(slides / f"t{number}.svs", stained(grade, seed + 1000 + number))
+        write_small(slides / f"t{number}.svs", stained(grade, seed + 1000 + number))
         rows.append((f"t{number}", grade, f"P{number}", f"S{number % 2}"))
     labels = folder / "labels.csv"
     with labels.open("w", newline="", encoding="utf-8") as handle:
@@ -137,29 +145,29 @@ def garbage(path: Path, seed: int) -> None:
 
 def torn_header(path: Path, seed: int) -> None:
     """A slide of which only the first bytes arrived."""
-    write_svs(path, stained(0, seed))
+    write_small(path, stained(0, seed))
     path.write_bytes(path.read_bytes()[:100])
 
 
 def without_scale(path: Path, seed: int) -> None:
     """A slide that does not say how large a pixel is."""
-    write_svs(path, stained(0, seed), mpp=None)
+    write_small(path, stained(0, seed), None)
 
 
 def wrong_scale(path: Path, seed: int) -> None:
     """A slide that says what no scanner has: millimetres, perhaps."""
-    write_svs(path, stained(0, seed), mpp="0.0005")
+    write_small(path, stained(0, seed), "0.0005")
 
 
 def blank_glass(path: Path, seed: int) -> None:
     """A slide without tissue."""
     noise = np.random.default_rng(seed).normal(243, 0.5, (HEIGHT_PX, WIDTH_PX, 1))
-    write_svs(path, np.repeat(noise.clip(0, 255).astype(np.uint8), 3, axis=2))
+    write_small(path, np.repeat(noise.clip(0, 255).astype(np.uint8), 3, axis=2))
 
 
 def damaged_tiles(path: Path, seed: int) -> None:
     """A slide of which most stored tiles are damaged; its coarse level is whole."""
-    write_svs(path, stained(0, seed))
+    write_small(path, stained(0, seed))
     for row in range(-(-HEIGHT_PX // STORED_PX)):
         for column in range(row % 2, -(-WIDTH_PX // STORED_PX)):
             damage_tile(path, 0, column, row)
@@ -168,14 +176,14 @@ def damaged_tiles(path: Path, seed: int) -> None:
 def fluorescence(path: Path, seed: int) -> None:
     """Light on black."""
     light = cv2.GaussianBlur(np.random.default_rng(seed).normal(0, 60, (HEIGHT_PX, WIDTH_PX, 3)), (0, 0), 6) * 6
-    write_svs(path, light.clip(0, 255).astype(np.uint8))
+    write_small(path, light.clip(0, 255).astype(np.uint8))
 
 
 def harmful(deed: str, moment: str) -> Callable[[Path, int], None]:
     """A slide that hurts who reads it, by `benchmarks.chaos_reader`."""
 
     def make(path: Path, seed: int) -> None:
-        write_chaos_slide(path, deed, moment, tissue_pixels(700, 600, seed))
+        write_chaos_slide(path, deed, moment, tissue_pixels(WIDTH_PX, HEIGHT_PX, seed))
 
     return make
 
