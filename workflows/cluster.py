@@ -27,6 +27,9 @@ CONNECT_S = 15.0
 FIRST_WORKER_S = 600.0
 """How long a scheduler may be without any worker."""
 SAY_AFTER_S = 3.0
+REPLACED_WITHIN = "1h"
+"""How long a worker process that ended may take to be replaced. Dask's 15 s are less than a start takes on a machine
+under load, and a worker that is given up is never started again: without the last one a run would wait for ever."""
 
 ENGINE = ("python", "dask", "distributed")
 """What a scheduler must have in the version that is here; workers must have all that can change a result."""
@@ -100,9 +103,11 @@ def _check_alone(option: str, others: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _on_this_machine(workers: int) -> Iterator["Client"]:
+    import dask
     from distributed import Client, LocalCluster
 
     with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": REPLACED_WITHIN}),
         LocalCluster(
             n_workers=max(workers, 1),
             threads_per_worker=1 if workers else usable_cores(),
