@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workflows.options import (
+    CHUNK_TILES,
     KEEP_FREE,
     MAX_BAD,
     PATIENCE,
     TASK_LIMIT,
+    ChunkTiles,
     Cluster,
     ClusterOptions,
     Device,
@@ -62,6 +64,7 @@ def command(
     device: Device = "auto",
     reader: ReaderName = None,
     max_bad: MaxBad = MAX_BAD,
+    chunk_tiles: ChunkTiles = CHUNK_TILES,
     retry_quarantined: RetryQuarantined = False,
     task_limit: TaskLimit = TASK_LIMIT,
     patience: Patience = PATIENCE,
@@ -82,7 +85,7 @@ def command(
     policy = policy_of(task_limit, patience, keep_free, retry_quarantined=retry_quarantined)
     place = (scheduler, cluster, cluster_options)
     config = GradeConfig(
-        model, out, store or out / "features", weights, workers, device, reader, max_bad, *place, policy
+        model, out, store or out / "features", weights, workers, device, reader, max_bad, *place, policy, chunk_tiles
     )
     summary = grade(find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp)), config)
     typer.echo(summary.text(out))
@@ -102,7 +105,7 @@ class GradeConfig:
         The run folder.
     store : Path
         Folder of the feature stores.
-    weights, workers, device, reader, max_bad, scheduler, cluster, cluster_options, policy
+    weights, workers, device, reader, max_bad, scheduler, cluster, cluster_options, policy, chunk_tiles
         As in `workflows.extraction.ExtractConfig`; without a policy its defaults hold.
     """
 
@@ -118,6 +121,7 @@ class GradeConfig:
     cluster: str | None = None
     cluster_options: Path | None = None
     policy: "Policy | None" = None
+    chunk_tiles: int = CHUNK_TILES
 
 
 @dataclass(slots=True)
@@ -256,6 +260,7 @@ def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig
         scheduler=config.scheduler,
         cluster=config.cluster,
         cluster_options=config.cluster_options,
+        chunk_tiles=config.chunk_tiles,
         policy=config.policy or Policy(),
     )
     for field, value in model.card.recipe["tissue"].items():
