@@ -52,6 +52,9 @@ STILL_S = 20.0
 MOST_UNASKED = 5
 DISK_BYTES_A_SLIDE = 3 << 20
 DISK_BYTES = 256 << 20
+KEEP_FREE = "64MB"
+"""A full disk is one on which this is not free; less than the default, for the disk is small."""
+
 EXIT_QUARANTINED = 3
 ORPHANS_S = 30.0
 
@@ -78,7 +81,7 @@ class Settings:
     restarts: int = 5
     workers: int = 2
     chunk_tiles: int = 4
-    task_limit_s: float = 30.0
+    task_limit_s: float = 45.0
     limit_s: float = 3600.0
 
     @property
@@ -306,7 +309,14 @@ def run_chaos(
     archive = make_archive(folder, settings.slides, settings.bad, settings.seed)
     model = train_model(folder, settings.seed)
     options = ["--model", model, "--workers", settings.workers]
-    options += ["--chunk-tiles", settings.chunk_tiles, "--task-limit", settings.task_limit_s]
+    options += [
+        "--chunk-tiles",
+        settings.chunk_tiles,
+        "--task-limit",
+        f"{settings.task_limit_s}s",
+        "--keep-free",
+        KEEP_FREE,
+    ]
     undisturbed, plug_in = folder / "undisturbed", folder / "plug-in"
     start = time.monotonic()
     histograde("grade", archive.list_good(folder / "good.csv"), "--out", undisturbed, *options)

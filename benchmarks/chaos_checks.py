@@ -155,7 +155,7 @@ def heard_twice(lines: Iterable[Mapping[str, Any]], damaged: set[tuple[str, int]
     for line in lines:
         if line["event"] == "planned":
             contents[line["run"], line["slide"]] = line["content"]
-        elif line["event"] == "chunk" and (line["run"], line["slide"]) in contents:
+        elif line["event"] == "chunk" and line.get("computed", True) and (line["run"], line["slide"]) in contents:
             chunks[contents[line["run"], line["slide"]], line["chunk"]] += 1
     counted = {key: count for key, count in chunks.items() if key not in damaged}
     again = sum(count - 1 for count in counted.values())
