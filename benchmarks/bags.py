@@ -2,17 +2,20 @@
 
     python benchmarks/bags.py [--rounds 7] [--tiles 51200] [--bags 100] [--folder scratch]
 
-    full     all features of a bag of 51,200 x 1,024 float16, in an ordinary array
+    full     all features of a bag of 51,200 x 1,024 float16
     rows     4,096 random rows of it, in random order
     epoch    100 bags of 5,000 x 1,024 float16, one after the other
+    looked   the same, and every value looked at once: what is mapped costs when it is looked at
 
 "memmap" opens `numpy.memmap` for each read and copies what is asked for: what a read must cost. Variants take turns
-within a round, from the page cache; figures are medians of wall-clock time, and of the ratio within a round of
-wall-clock and of processor time. "first" has checked nothing yet: each chunk is compared with its CRC-32C, which later
-reads of a process need not do. "cold" are first reads of files that have been dropped from the page cache.
+within a round, all from the page cache; figures are medians of wall-clock time, and of the ratio within a round of
+wall-clock and of processor time. "first" has opened and checked nothing yet, as in the first epoch of a process: each
+chunk is compared with its CRC-32C, which later reads need not do. "cold" are first reads of files that have been
+dropped from the page cache. "mapped" is `keep=False`, which is what a training loop uses; the others are ordinary
+arrays. "Bags" are the training loop's: features checked to be finite, with their places.
 
-`.pt` is read as CLAM does (`torch.load`, a bag a file), h5 (1, D) is TRIDENT's layout; both are without checksums. h5py
-takes part where it is installed; its epochs are every tenth bag, times ten. About 3 GB of disk.
+`.pt` is read as CLAM does (`torch.load`, a bag a file), and with `mmap=True`; h5 (1, D) is TRIDENT's layout. None of
+them has a checksum. h5py takes part where it is installed; its epochs are every tenth bag, times ten. 3 GB of disk.
 """
 
 import argparse
@@ -22,7 +25,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,6 +42,8 @@ DIM = 1024
 BAG_TILES = 5000
 SPARSE = 10
 """h5 epochs take every tenth bag."""
+H5_CHUNK_ROWS = (1, 32)
+PT = "torch.load of .pt"
 Rows = np.ndarray | None
 Read = Callable[[Rows], np.ndarray]
 Figures = dict[str, list[tuple[float, float]]]
@@ -81,18 +86,18 @@ def of_memmap(path: Path, tiles: int) -> Read:
     return read
 
 
-def of_store(path: Path) -> Read:
+def of_store(path: Path, *, keep: bool = True) -> Read:
     """This project's store, opened once."""
     store = FeatureStore(path)
-    return lambda rows: store.features("made-up", rows)
+    return lambda rows: store.features("made-up", rows, keep=keep)
 
 
-def of_new_store(path: Path) -> Read:
+def of_new_store(path: Path, *, keep: bool = True) -> Read:
     """This project's store, opened for each read by a process that has read nothing yet."""
 
     def read(rows: Rows) -> np.ndarray:
         with new_process():
-            return FeatureStore(path).features("made-up", rows)
+            return FeatureStore(path).features("made-up", rows, keep=keep)
 
     return read
 
@@ -119,11 +124,11 @@ def of_h5(path: Path) -> Read:
     return read
 
 
-def of_pt(path: Path) -> Read:
+def of_pt(path: Path, *, mapped: bool = False) -> Read:
     """A tensor that torch saved."""
 
     def read(rows: Rows) -> np.ndarray:
-        values = torch.load(path, weights_only=True).numpy()
+        values = torch.load(path, weights_only=True, mmap=mapped).numpy()
         return values if rows is None else values[rows]
 
     return read
@@ -182,10 +187,12 @@ def one_bag(folder: Path, tiles: int, rounds: int) -> None:
         "memmap": of_memmap(plain, tiles),
         "histograde": of_store(store),
         "histograde, first": of_new_store(store),
+        "histograde, mapped": of_store(store, keep=False),
+        "histograde, mapped, first": of_new_store(store, keep=False),
         "the same store through zarr": of_zarr(store / "features/made-up/values"),
         "zarr, zstd (its default)": of_zarr(packed),
     }
-    for chunk_rows in (1, 32) if find_spec("h5py") else ():
+    for chunk_rows in H5_CHUNK_ROWS if find_spec("h5py") else ():
         write_h5(folder / f"bag-{chunk_rows}.h5", values, chunk_rows)
         reads[f"h5 ({chunk_rows}, D)"] = of_h5(folder / f"bag-{chunk_rows}.h5")
     some = np.random.default_rng(1).choice(tiles, min(4096, tiles), replace=False)
@@ -206,8 +213,8 @@ def one_bag(folder: Path, tiles: int, rounds: int) -> None:
         show(f"{name}, cold", cold)
 
 
-def epochs(folder: Path, bags: int, rounds: int) -> None:
-    """Bag after bag, each dropped before the next is read."""
+def write_epoch(folder: Path, bags: int) -> list[Path]:
+    """The same bag many times in each layout: `0.bin`, `0.pt`, every tenth as h5; gives the stores."""
     values = noise(BAG_TILES, 2)
     first = write_store(folder / "stores", "0", values, toy_card(dim=DIM)).path
     for number in range(bags):
@@ -215,65 +222,98 @@ def epochs(folder: Path, bags: int, rounds: int) -> None:
         torch.save(torch.from_numpy(values), folder / f"{number}.pt")
         if number:
             shutil.copytree(first, first.with_name(f"{number}.zarr"))
-    paths = [first.with_name(f"{number}.zarr") for number in range(bags)]
-    stores = [FeatureStore(path) for path in paths]
-    as_bags = StoreBags(stores, "made-up", cache_bytes=0)
-    arrays = [of_zarr(path / "features/made-up/values") for path in paths]
-    maps = [of_memmap(folder / f"{number}.bin", BAG_TILES) for number in range(bags)]
-    tensors = [of_pt(folder / f"{number}.pt") for number in range(bags)]
+    for chunk_rows in H5_CHUNK_ROWS if find_spec("h5py") else ():
+        for number in range(0, bags, SPARSE):
+            write_h5(folder / f"{number}-{chunk_rows}.h5", values, chunk_rows)
+    return [first.with_name(f"{number}.zarr") for number in range(bags)]
 
-    def all_of(reads: list[Read]) -> Callable[[], None]:
-        def read() -> None:
-            for one in reads:
-                one(None)
 
-        return read
+def look(values: np.ndarray) -> None:
+    """Look at each value once, at the least cost there is."""
+    values.reshape(-1).view(np.int64).max()
 
-    def afresh() -> None:
-        with new_process():
-            for path in paths:
-                FeatureStore(path).features("made-up")
 
-    def bag_by_bag() -> None:
-        for number in range(bags):
-            as_bags[number]
+def epoch_of(reads: list[Read], use: Callable[[np.ndarray], None]) -> Callable[[], None]:
+    """Read bag after bag and use each."""
+
+    def epoch() -> None:
+        for read in reads:
+            use(read(None))
+
+    return epoch
+
+
+def as_bags(stores: list[Path] | StoreBags) -> Callable[[], None]:
+    """The training loop's bags, from stores that are open, or that a new process opens."""
+
+    def epoch() -> None:
+        with nullcontext() if isinstance(stores, StoreBags) else new_process():
+            bags = stores if isinstance(stores, StoreBags) else opened_bags(stores)
+            for number in range(len(bags)):
+                bags[number]
+
+    return epoch
+
+
+def opened_bags(stores: list[Path]) -> StoreBags:
+    """Bags of which none is kept in memory."""
+    return StoreBags([FeatureStore(path) for path in stores], "made-up", cache_bytes=0)
+
+
+def epochs(folder: Path, bags: int, rounds: int) -> None:
+    """Bag after bag, each dropped before the next is read."""
+    stores = write_epoch(folder, bags)
+    numbers = range(bags)
+    files: dict[str, list[Read]] = {
+        "memmap": [of_memmap(folder / f"{number}.bin", BAG_TILES) for number in numbers],
+        PT: [of_pt(folder / f"{number}.pt") for number in numbers],
+        f"{PT}, mmap=True": [of_pt(folder / f"{number}.pt", mapped=True) for number in numbers],
+        "histograde": [of_store(path) for path in stores],
+        "histograde, first": [of_new_store(path) for path in stores],
+        "histograde, mapped": [of_store(path, keep=False) for path in stores],
+        "histograde, mapped, first": [of_new_store(path, keep=False) for path in stores],
+        "the same stores through zarr": [of_zarr(path / "features/made-up/values") for path in stores],
+    }
+    for chunk_rows in H5_CHUNK_ROWS if find_spec("h5py") else ():
+        files[f"h5 ({chunk_rows}, D)"] = [of_h5(folder / f"{n}-{chunk_rows}.h5") for n in range(0, bags, SPARSE)]
+    bags_before, bags_first = as_bags(opened_bags(stores)), as_bags(stores)
+    for use, said in ((lambda values: None, "read"), (look, "read, every value looked at")):
+        reads = {name: epoch_of(one, use) for name, one in files.items()}
+        reads |= {"histograde, as Bags": bags_before, "histograde, as Bags, first": bags_first}
+        found = in_turn(reads, rounds)
+        for name in found:
+            if name.startswith("h5"):
+                scale = bags / len(files[name])
+                found[name] = [(wall * scale, processor * scale) for wall, processor in found[name]]
+        show(f"{said}: an epoch over {bags} bags of {BAG_TILES:,} x {DIM} float16, {rounds} rounds", found)
+        compare(found)
+    drawn_epochs(files[PT], opened_bags(stores), rounds)
+
+
+def compare(found: Figures) -> None:
+    """How many times as fast as the usual files."""
+    ours = [name for name in found if name.startswith("histograde")]
+    usual = [name for name in found if name.startswith(("h5", PT))]
+    print(f"\n{'times as fast, wall and processor':34}" + "".join(f"{name:>28}" for name in usual))
+    for name in ours:
+        cells = (f"{ratio(found, one, name):.2f} x {ratio(found, one, name, 1):7.2f} x" for one in usual)
+        print(f"{name:34}" + "".join(f"{cell:>28}" for cell in cells))
+
+
+def drawn_epochs(tensors: list[Read], bags: StoreBags, rounds: int) -> None:
+    """An epoch of training: some tiles of each bag, as batches of float32."""
 
     def batches() -> None:
-        for _ in Packing().epoch(as_bags, np.zeros(bags, np.int64), 0, 0):
+        for _ in Packing().epoch(bags, np.zeros(len(bags), np.int64), 0, 0):
             pass
 
-    def tensors_to_batches() -> None:
+    def of_tensors() -> None:
         rng = np.random.default_rng(0)
         for read in tensors:
             torch.from_numpy(read(np.sort(rng.choice(BAG_TILES, Packing().bag_tiles, replace=False)))).float()
 
-    reads: dict[str, Callable[[], object]] = {
-        "memmap": all_of(maps),
-        "torch.load of .pt": all_of(tensors),
-        "histograde": all_of([lambda rows, store=store: store.features("made-up", rows) for store in stores]),
-        "histograde, first": afresh,
-        "histograde, as Bags": bag_by_bag,
-        "the same stores through zarr": all_of(arrays),
-        "512 tiles a bag: .pt": tensors_to_batches,
-        "512 tiles a bag: histograde": batches,
-    }
-    for chunk_rows in (1, 32) if find_spec("h5py") else ():
-        files = [folder / f"{number}-{chunk_rows}.h5" for number in range(0, bags, SPARSE)]
-        for file in files:
-            write_h5(file, values, chunk_rows)
-        reads[f"h5 ({chunk_rows}, D)"] = all_of([of_h5(file) for file in files])
-    found = in_turn(reads, rounds)
-    for name in found:
-        if name.startswith("h5"):
-            scale = bags / len(range(0, bags, SPARSE))
-            found[name] = [(wall * scale, processor * scale) for wall, processor in found[name]]
-    show(f"an epoch over {bags} bags of {BAG_TILES:,} x {DIM} float16, {rounds} rounds", found)
-    print(f"\n{'times as fast as':46}" + "".join(f"{'wall':>12}{'processor':>12}"))
-    pairs = [(".pt", "torch.load of .pt", name) for name in ("histograde", "histograde, first", "histograde, as Bags")]
-    pairs += [(f"{name}", name, "histograde") for name in found if name.startswith("h5")]
-    pairs += [("512 tiles a bag of .pt", "512 tiles a bag: .pt", "512 tiles a bag: histograde")]
-    for label, over, under in pairs:
-        print(f"{f'{label}: {under}':46}{ratio(found, over, under):10.2f} x{ratio(found, over, under, 1):10.2f} x")
+    found = in_turn({PT: of_tensors, "histograde": batches}, rounds)
+    show(f"{Packing().bag_tiles} tiles of each bag as float32, {rounds} rounds", found, PT)
 
 
 def main() -> None:

@@ -12,8 +12,14 @@ from torch import Tensor
 from wsi.errors import CorruptStoreError, NoTissueError, RecipeMismatchError, UsageError
 from wsi.store import FeatureStore
 
-CARD_REMARKS = ("licence", "source")
+FILE_REMARKS = ("file_sha256", "imported")
+"""Fields of the card of imported features that belong to one slide's file."""
+
+CARD_REMARKS = ("licence", "source", *FILE_REMARKS)
 """Fields of an encoder card that do not change its features."""
+
+FINITE_BLOCK = 1 << 17
+"""Numbers in a block, 256 KiB of float16."""
 
 Choice = Callable[[str, int], np.ndarray | None]
 """From a slide_id and its number of tiles to the tiles that are wanted, by position; None is all of them."""
@@ -29,7 +35,8 @@ class Bag:
     features : ndarray (N, D) float16 or float32
         As they are stored; a batch has them as float32.
     coords_um : ndarray (N, 2) float32
-        Top-left (x, y) of each tile, um from the slide's origin.
+        Top-left (x, y) of each tile, um from the slide's origin; NaN where the slide's pixel size is unknown, which
+        happens with imported features only.
     rows : ndarray (N,) int64
         Row of each tile in the slide's grid.
 
@@ -66,7 +73,7 @@ class Bag:
     @classmethod
     def from_store(cls, store: FeatureStore, encoder: str) -> "Bag":
         """The tiles that have features by `encoder`; raises what the store raises when it is damaged."""
-        return _Places.of(store, encoder).bag(store, encoder, None)
+        return _Places.of(store, encoder).bag(store, encoder, None, keep=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +88,16 @@ class _Places:
     def of(cls, store: FeatureStore, encoder: str) -> "_Places":
         rows = store.good_rows(encoder)
         slide = store.slide
-        coords_um = store.coords[rows] * np.asarray(slide.require_mpp())
+        mpp = (np.nan, np.nan) if slide.mpp is None else slide.require_mpp()
+        coords_um = store.coords[rows] * np.asarray(mpp)
         return cls(slide.slide_id, coords_um.astype(np.float32), rows)
 
-    def bag(self, store: FeatureStore, encoder: str, tiles: np.ndarray | None) -> Bag:
+    def bag(self, store: FeatureStore, encoder: str, tiles: np.ndarray | None, *, keep: bool) -> Bag:
         """The bag of some tiles by position, or of all; only their features are read."""
         if tiles is None:
-            return Bag(self.slide_id, store.features(encoder, self.rows), self.coords_um, self.rows)
+            return Bag(self.slide_id, store.features(encoder, self.rows, keep=keep), self.coords_um, self.rows)
         rows = self.rows[tiles]
-        return Bag(self.slide_id, store.features(encoder, rows), self.coords_um[tiles], rows)
+        return Bag(self.slide_id, store.features(encoder, rows, keep=keep), self.coords_um[tiles], rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,8 @@ class BagSubset:
 class StoreBags:
     """The bags of feature stores, kept in memory up to a fixed budget and read again beyond it.
 
+    A bag beyond it is for the batch at hand: its features may be those of the page cache (`FeatureStore.features`).
+
     Parameters
     ----------
     cache_bytes : int
@@ -201,7 +211,9 @@ class StoreBags:
         self._free_bytes = cache_bytes
         self._kept: dict[int, Bag] = {}
         self._places: dict[int, _Places] = {}
-        self.card, self.recipe = stores[0].card(encoder), stores[0].recipe
+        card = stores[0].card(encoder)
+        self.card = {name: value for name, value in card.items() if name not in FILE_REMARKS}
+        self.recipe = stores[0].recipe
         for store in stores[1:]:
             check_same_making(store, encoder, self.card, self.recipe, f"slide {stores[0].slide.slide_id}")
 
@@ -218,8 +230,8 @@ class StoreBags:
         if number not in self._kept:
             size = len(places.rows) * int(self.card["dim"]) * np.dtype(self.card["dtype"]).itemsize
             if size > self._free_bytes:
-                return places.bag(store, self._encoder, tiles)
-            self._kept[number] = places.bag(store, self._encoder, None)
+                return places.bag(store, self._encoder, tiles, keep=False)
+            self._kept[number] = places.bag(store, self._encoder, None, keep=True)
             self._free_bytes -= size
         bag = self._kept[number]
         return bag if tiles is None else bag.take(tiles)
@@ -323,10 +335,18 @@ class Packing:
 
 
 def _all_finite(features: np.ndarray) -> bool:
-    """`np.isfinite(features).all()`; float16 by its bits (an exponent of ones), which is four times as fast."""
+    """`np.isfinite(features).all()`; float16 by its bits (an exponent of ones), which is four times as fast.
+
+    Block by block, so that the second look at a block finds it in the cache.
+    """
     if features.dtype != np.float16:
         return bool(np.isfinite(features).all())
-    return bool(features.view(np.int16).max(initial=0) < 0x7C00 and features.view(np.uint16).max(initial=0) < 0xFC00)
+    step = max(1, FINITE_BLOCK // max(1, features.shape[1]))
+    blocks = (features[start : start + step] for start in range(0, len(features), step))
+    return all(
+        block.view(np.int16).max(initial=0) < 0x7C00 and block.view(np.uint16).max(initial=0) < 0xFC00
+        for block in blocks
+    )
 
 
 def _differences(found: dict[str, Any], expected: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

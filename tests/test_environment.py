@@ -9,7 +9,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"torch": ["pytorch"], "dask[distributed]": ["dask", "distributed"]}
-EXTRAS = ("mil", "remote", "slurm", "report", "lite0")
+EXTRAS = ("mil", "remote", "slurm", "import", "anndata", "report", "lite0")
 
 
 def by_name(requirements: list[str]) -> dict[str, str]:

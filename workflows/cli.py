@@ -26,7 +26,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("workflows.evaluate", "Predictions against labels: metrics with intervals, and plots."),
     "render": ("workflows.render", "The heatmaps of a run again, from its stored scores."),
     "report": ("workflows.report", "The report of a run again, from its stored scores."),
-    "verify": ("workflows.verify", "Every chunk of a store against its checksum and the manifest."),
+    "index": ("workflows.index", "What lies in a folder of stores: a table, and one Parquet file for all of them."),
+    "verify": ("workflows.verify", "Every chunk of stores, and all that a run left, against checksums."),
+    "repair": ("workflows.repair", "Put stores right as far as it goes without the slides; the rest is for extract."),
+    "import": ("workflows.import_features", "Features that TRIDENT, CLAM or STAMP made, into stores of this format."),
+    "export": ("workflows.export", "The features of a slide to AnnData, for scanpy and squidpy."),
 }
 """Name to module and one-line help, in the order in which `--help` lists them."""
 

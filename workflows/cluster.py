@@ -9,12 +9,13 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from workflows.config import versions
+from workflows.local_workers import kept_alive
 from wsi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ CONNECT_S = 15.0
 FIRST_WORKER_S = 600.0
 """How long a scheduler may be without any worker."""
 SAY_AFTER_S = 3.0
-REPLACED_WITHIN = "1h"
-"""How long a worker process that ended may take to be replaced. Dask's 15 s are less than a start takes on a machine
-under load, and a worker that is given up is never started again: without the last one a run would wait for ever."""
 
 ENGINE = ("python", "dask", "distributed")
 """What a scheduler must have in the version that is here; workers must have all that can change a result."""
@@ -107,7 +105,8 @@ def _on_this_machine(workers: int) -> Iterator["Client"]:
     from distributed import Client, LocalCluster
 
     with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": REPLACED_WITHIN}),
+        # else Dask gives a worker up for good that is on its way back that long after it first ended
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}),
         LocalCluster(
             n_workers=max(workers, 1),
             threads_per_worker=1 if workers else usable_cores(),
@@ -119,6 +118,7 @@ def _on_this_machine(workers: int) -> Iterator["Client"]:
             memory_limit=0,
         ) as cluster,
         Client(cluster) as client,
+        kept_alive(cluster) if workers else nullcontext(),
     ):
         yield client
 

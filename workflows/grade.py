@@ -247,6 +247,7 @@ def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig
     from wsi.errors import RecipeMismatchError
     from wsi.tiles import TileSpec
 
+    _check_repeatable(model)
     name = model.encoder
     extraction = ExtractConfig(
         store=config.store,
@@ -270,6 +271,22 @@ def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig
                 f"{extraction.recipe['tissue'].get(field)!r}; train anew, or use the version that made the model"
             )
     return extraction
+
+
+def _check_repeatable(model: "GradingModel") -> None:
+    """Refuse a model of imported features, by the names of what is unknown of their making."""
+    from wsi.errors import RecipeMismatchError
+
+    imported = model.card.recipe.get("imported")
+    if imported is None:
+        return
+    parts = {"encoder": model.card.encoder_card, **model.card.recipe}
+    unknown = [f"{part}.{name}" for part, values in parts.items() for name, value in values.items() if value is None]
+    raise RecipeMismatchError(
+        f"the model was trained on features imported from {imported['tool']}, and slides cannot be turned into the "
+        f"same here: unknown are {', '.join(unknown)}; extract the training slides with `histograde extract` "
+        "and train anew"
+    )
 
 
 _models: "dict[tuple[Path, str], GradingModel]" = {}

@@ -11,8 +11,9 @@ import typer
 
 from mil.cohort import Cohort, FoldBy, Task, assign_folds, check_no_leak, label_classes, read_labels
 from mil.intervals import Interval, score
+from wsi.cohort_index import open_cohort
 from wsi.errors import UsageError
-from wsi.store import FeatureStore, open_stores
+from wsi.store import FeatureStore
 
 if TYPE_CHECKING:
     from mil.bag import StoreBags
@@ -190,7 +191,7 @@ def train(config: TrainConfig, report: Report = print) -> TrainResult:
 
     start = time.perf_counter()
     check_writable(Path(config.out))
-    cohort, stores = match(read_labels(config.labels), open_stores(config.store), config.allow_missing, report)
+    cohort, stores = match(read_labels(config.labels), open_cohort(config.store), config.allow_missing, report)
     classes = label_classes(cohort.label, config.task, config.classes)
     targets = cohort.targets(classes)
     cohort = _with_folds(cohort, config)

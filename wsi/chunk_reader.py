@@ -1,25 +1,30 @@
 """Rows out of plain Zarr chunks, by position in their files, near the speed of a memory map.
 
-A chunk with the codecs `bytes` and `crc32c` is its rows end to end and four bytes of checksum. Whole runs of rows are
-read straight into the caller's array; scattered rows are gathered from a map of the file. A chunk is compared with its
-checksum when a process first reads it, and again when its file has changed since.
+A chunk with the codecs `bytes` and `crc32c` is its rows end to end and four bytes of checksum. Runs of rows are read
+straight into the caller's array, or mapped without a copy; scattered rows are gathered from a map of the file. A chunk
+is compared with its checksum when a process first reads it, and again when its file has changed since.
 """
 
+import errno
 import json
 import mmap
 import os
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
-import google_crc32c
 import numpy as np
+from fastcrc import crc32
+
+from wsi.shared_work import share
+from wsi.stitched_files import StitchedFiles
 
 CRC_BYTES = 4
 SETTLED_NS = 2_000_000_000
@@ -27,9 +32,6 @@ SETTLED_NS = 2_000_000_000
 REMEMBERED_CHUNKS = 1 << 16
 MAPPED_CHUNKS = 128
 """Maps kept open; each holds a file descriptor, and what was read of it counts as memory of the process."""
-THREAD_BYTES = 4 << 20
-"""Read by each thread at least, so that it is worth starting: copy and checksum keep a core busy."""
-MOST_THREADS = 4
 
 _PLAIN_CODECS = [("bytes", {"endian": "little"}), ("crc32c", {})]
 
@@ -113,6 +115,7 @@ class PlainChunks:
 
     def __init__(self, array: Path, layout: PlainLayout, records: Sequence[Mapping[str, Any] | None], damaged: Damaged):
         self.layout = layout
+        self._file_bytes = layout.chunk_bytes + CRC_BYTES
         self._folder = str(array / "c")
         self._records = records
         self._damaged = damaged
@@ -136,8 +139,51 @@ class PlainChunks:
         """
         values = np.empty((len(rows), self.layout.dim), self.layout.dtype)
         parts = [part for part in _parts(rows, self.layout.chunk_rows) if not self._gather(part, values)]
-        _share(parts, lambda part, scratch: self._fill(part, values, scratch), self.layout.chunk_bytes)
+
+        def filler() -> Callable[[_Part], None]:
+            scratch = np.empty(self._file_bytes, np.uint8)
+            return lambda part: self._fill(part, values, scratch)
+
+        share(parts, filler, self.layout.chunk_bytes)
         return values
+
+    def map(self, rows: np.ndarray) -> np.ndarray:
+        """The same as `read`, without a copy where rows follow each other and the files can be mapped.
+
+        The array may be written to, and no file changes by that. But it shows what others write into the files while it
+        is kept, and the process ends if they are cut short: it is for a look now, not for keeping.
+        """
+        if len(rows) < self.layout.chunk_rows or not _is_run(rows):
+            return self.read(rows)
+        first, start = divmod(int(rows[0]), self.layout.chunk_rows)
+        count = -(-(start + len(rows)) // self.layout.chunk_rows)
+        stitched = StitchedFiles.reserve(count, self.layout.chunk_bytes)
+        if stitched is None:
+            return self.read(rows)
+        unchecked = []
+        for place in range(count):
+            with self._opened(first + place) as (descriptor, _, stamp):
+                if not stitched.put(place, descriptor):
+                    return self.read(rows)
+                if _CHECKED.get(stamp):
+                    stitched.load(place)
+                else:
+                    unchecked.append(place)
+                    _fetch(descriptor)
+        share(unchecked, lambda: lambda place: self._check(stitched, place, first + place), self.layout.chunk_bytes)
+        whole = stitched.values().view(self.layout.dtype).reshape(-1, self.layout.dim)
+        return whole[start : start + len(rows)]
+
+    def _check(self, stitched: StitchedFiles, place: int, chunk: int) -> None:
+        """Map a chunk and compare it with its checksum."""
+        with self._opened(chunk) as (descriptor, status, stamp):
+            if not stitched.put(place, descriptor):
+                raise OSError(errno.EIO, "it cannot be mapped any more")
+            stitched.load(place)
+            stored = np.empty(CRC_BYTES, np.uint8)
+            _read(descriptor, [stored], self.layout.chunk_bytes)
+            self._compare(chunk, [stitched.piece(place)], stored)
+            _remember(status, stamp)
 
     def _gather(self, part: "_Part", values: np.ndarray) -> bool:
         """Copy scattered rows of a checked chunk out of its map; False if they have to be read."""
@@ -159,31 +205,38 @@ class PlainChunks:
 
     def _fill(self, part: "_Part", values: np.ndarray, scratch: np.ndarray) -> None:
         """Read rows of a chunk; the whole chunk, past its other rows, if it has to be checked."""
-        path, record = self._path(part.chunk), self._records[part.chunk]
+        with self._opened(part.chunk) as (descriptor, status, stamp):
+            start, stop = part.first * self.layout.row_bytes, part.stop * self.layout.row_bytes
+            if part.is_run and _CHECKED.get(stamp):
+                _read(descriptor, [_bytes(values[part.places])], start)
+                return
+            rest = scratch[stop:-CRC_BYTES]
+            pieces = [scratch[:start], _bytes(values[part.places]), rest] if part.is_run else [scratch[:-CRC_BYTES]]
+            _read(descriptor, [*pieces, scratch[-CRC_BYTES:]])
+            self._compare(part.chunk, pieces, scratch[-CRC_BYTES:])
+            _remember(status, stamp)
+        if not part.is_run:
+            part.copy(scratch[:-CRC_BYTES].view(self.layout.dtype).reshape(-1, self.layout.dim), values)
+
+    @contextmanager
+    def _opened(self, chunk: int) -> Iterator[tuple[int, os.stat_result, Stamp]]:
+        """A chunk's file while it is read: descriptor, status, stamp. What the system refuses is damage."""
+        path = self._path(chunk)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 status = os.fstat(descriptor)
-                stamp = _stamp(status, record)
-                if status.st_size != len(scratch):
+                if status.st_size != self._file_bytes:
                     raise self._damaged(Path(path), DIFFERS)
-                start, stop = part.first * self.layout.row_bytes, part.stop * self.layout.row_bytes
-                if part.is_run and _CHECKED.get(stamp):
-                    _read(descriptor, [_bytes(values[part.places])], start)
-                    return
-                rest = scratch[stop:-CRC_BYTES]
-                pieces = [scratch[:start], _bytes(values[part.places]), rest] if part.is_run else [scratch[:-CRC_BYTES]]
-                _read(descriptor, [*pieces, scratch[-CRC_BYTES:]])
+                yield descriptor, status, _stamp(status, self._records[chunk])
             finally:
                 os.close(descriptor)
         except (OSError, EOFError) as error:
             raise self._unread(path, error) from error
-        if not _agrees(pieces, scratch[-CRC_BYTES:], record):
-            raise self._damaged(Path(path), DIFFERS)
-        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS:
-            _CHECKED.keep(stamp, True)
-        if not part.is_run:
-            part.copy(scratch[:-CRC_BYTES].view(self.layout.dtype).reshape(-1, self.layout.dim), values)
+
+    def _compare(self, chunk: int, pieces: Sequence[np.ndarray], stored: np.ndarray) -> None:
+        if not _agrees(pieces, stored, self._records[chunk]):
+            raise self._damaged(Path(self._path(chunk)), DIFFERS)
 
     def _path(self, chunk: int) -> str:
         return f"{self._folder}/{chunk}/0"
@@ -244,36 +297,6 @@ def _parts(rows: np.ndarray, chunk_rows: int) -> Iterator[_Part]:
             yield _Part(int(chunks[start]), here, slice(start, stop) if order is None else order[start:stop], is_run)
 
 
-def _share(parts: list[_Part], fill: Callable[[_Part, np.ndarray], None], chunk_bytes: int) -> None:
-    """Fill all parts, on several cores where there are many; of several errors that of the first part is raised."""
-    todo = deque(enumerate(parts))
-    errors: dict[int, Exception] = {}
-
-    def work() -> None:
-        scratch = np.empty(chunk_bytes + CRC_BYTES, np.uint8)
-        while todo:
-            try:
-                number, part = todo.popleft()
-            except IndexError:
-                return
-            try:
-                fill(part, scratch)
-            except Exception as error:  # raised below, by the thread that was asked
-                errors[number] = error
-                todo.clear()
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    helpers = min(cores, MOST_THREADS, len(parts) * chunk_bytes // THREAD_BYTES) - 1
-    threads = [Thread(target=work, name="chunk-reader") for _ in range(helpers)]
-    for thread in threads:
-        thread.start()
-    work()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[min(errors)]
-
-
 def _agrees(pieces: Sequence[np.ndarray], stored: np.ndarray, record: Mapping[str, Any] | None) -> bool:
     """Whether a chunk, given in pieces, is the one that the manifest lists."""
     if record is None:
@@ -281,7 +304,7 @@ def _agrees(pieces: Sequence[np.ndarray], stored: np.ndarray, record: Mapping[st
     if "crc32c" in record:
         crc = 0
         for piece in pieces:
-            crc = google_crc32c.extend(crc, piece)
+            crc = crc32.iscsi(piece, crc)
         return crc == int.from_bytes(stored.tobytes(), "little") == record["crc32c"]
     digest = sha256()
     for piece in (*pieces, stored):
@@ -302,6 +325,22 @@ def _read(descriptor: int, pieces: Sequence[np.ndarray], offset: int = 0) -> Non
                 raise EOFError("it ends early")
             filled += count
             offset += count
+
+
+def _fetch(descriptor: int) -> None:
+    """Let the disk begin with a file that is read soon."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+
+
+def _remember(status: os.stat_result, stamp: Stamp) -> None:
+    """Keep in mind that a file was checked, unless it may change again under the same time stamp."""
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS:
+        _CHECKED.keep(stamp, True)
+
+
+def _is_run(rows: np.ndarray) -> bool:
+    return bool(rows[-1] - rows[0] == len(rows) - 1 and (rows[1:] > rows[:-1]).all())
 
 
 def _stamp(status: os.stat_result, record: Mapping[str, Any] | None) -> Stamp:

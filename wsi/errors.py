@@ -107,6 +107,13 @@ class CorruptStoreError(WsiError, ValueError):
     remedy = "run `histograde extract` again on the same slide: it repairs what is damaged"
 
 
+class UnreadableFeaturesError(WsiError, ValueError):
+    """A file of features that another program made cannot be taken over."""
+
+    code = "unreadable_features"
+    remedy = "check the file against its source; write it again with the program that made it"
+
+
 class RecipeMismatchError(WsiError, ValueError):
     """A store, an encoder or a model was made another way than is asked for now."""
 

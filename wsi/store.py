@@ -9,6 +9,7 @@ sees all of them or nothing. Chunks carry CRC-32C inside Zarr; the manifest has 
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -22,8 +23,9 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 from wsi.chunk_reader import PlainChunks, plain_layout, stored_crc32c
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
 from wsi.files import file_record
+from wsi.packed_array import packed_array
 from wsi.slide import SlideInfo
-from wsi.tiles import BadTile, TileGrid, TileSpec
+from wsi.tiles import BadTile, Places, TileGrid, TileSpec
 from wsi.tissue import TissueMask
 
 FORMAT_NAME = "histograde-features"
@@ -76,6 +78,7 @@ class FeatureStore:
             )
         self._checked: set[Path] = set()
         self._known: dict[str, _Features] = {}
+        self._manifests: dict[Path, tuple[tuple[int, ...], Mapping[str, Any]]] = {}
         self._checked_bytes(self.path, "zarr.json")
 
     @property
@@ -104,18 +107,32 @@ class FeatureStore:
         return self._array("coords")
 
     @property
+    def tissue_fraction(self) -> np.ndarray:
+        """Share of each tile that is tissue, (N,) float32; NaN where it is unknown."""
+        return self._array("tissue_fraction")
+
+    @property
+    def side_px0(self) -> tuple[float, float]:
+        """Size (w, h) of a tile in level-0 pixels; (0, 0) where it is unknown."""
+        w, h = self.meta["side_px0"]
+        return w, h
+
+    @property
+    def imported_from(self) -> str | None:
+        """The program whose features these are, where they were taken over from files of another; else None."""
+        imported = self.meta["recipe"].get("imported")
+        return None if imported is None else str(imported["tool"])
+
+    @property
     def grid(self) -> TileGrid:
-        """All tiles, good and bad."""
-        return TileGrid(
-            TileSpec(**self.recipe["tiles"]),
-            self.coords,
-            self._array("tissue_fraction"),
-            _tuples(self.meta["side_px0"]),
-        )
+        """All tiles, good and bad; raises `RecipeMismatchError` where it is unknown how they were cut."""
+        self._require_own("how its tiles were cut")
+        return TileGrid(TileSpec(**self.recipe["tiles"]), self.coords, self.tissue_fraction, self.side_px0)
 
     @property
     def tissue(self) -> TissueMask:
-        """The tissue mask from which the grid was laid."""
+        """The tissue mask from which the grid was laid; raises `RecipeMismatchError` where it is unknown."""
+        self._require_own("its tissue")
         kept = self.meta["tissue"]
         return TissueMask(
             self._array("tissue").astype(bool),
@@ -126,7 +143,8 @@ class FeatureStore:
 
     @property
     def tissue_area_um2(self) -> float:
-        """Area of the tissue in square micrometres."""
+        """Area of the tissue in square micrometres; raises `RecipeMismatchError` where it is unknown."""
+        self._require_own("its area of tissue")
         return float(self.meta["tissue"]["area_um2"])
 
     def encoder_meta(self, encoder: str) -> dict[str, Any]:
@@ -143,9 +161,10 @@ class FeatureStore:
 
     def good_rows(self, encoder: str) -> np.ndarray:
         """Rows of the grid that have features, ascending, (n,) int64."""
-        return np.delete(np.arange(self.meta["tiles"]), [one.row for one in self._features(encoder).bad])
+        rows, bad = np.arange(self.meta["tiles"]), self._features(encoder).bad
+        return np.delete(rows, [one.row for one in bad]) if bad else rows
 
-    def features(self, encoder: str, rows: np.ndarray | None = None) -> np.ndarray:
+    def features(self, encoder: str, rows: np.ndarray | None = None, *, keep: bool = True) -> np.ndarray:
         """Features of some tiles.
 
         Each chunk is compared with the manifest's checksum when this process first reads it, and again if its file
@@ -155,6 +174,9 @@ class FeatureStore:
         ----------
         rows : ndarray (n,) int, optional
             Rows of the grid; default are those that have features.
+        keep : bool
+            Whether the array is kept while others may write into the store's files. If not, rows that follow each other
+            are mapped instead of copied where that can be done, which is several times as fast.
 
         Returns
         -------
@@ -173,7 +195,7 @@ class FeatureStore:
         if len(rows) and not 0 <= rows.min() <= rows.max() < self.meta["tiles"]:
             raise IndexError(f"{self.path.name} has the rows 0 to {self.meta['tiles'] - 1}, asked for was another")
         if known.chunks is not None:
-            return known.chunks.read(rows)
+            return known.chunks.read(rows) if keep else known.chunks.map(rows)
         return np.asarray(self._open(f"features/{encoder}/values").oindex[rows])
 
     def verify(self) -> list[Damage]:
@@ -190,13 +212,20 @@ class FeatureStore:
     @property
     def grid_sha256(self) -> str:
         """Digest of the slide's content and its tiles' places and size: what features belong to."""
-        return grid_digest(self.slide.content_hash, self.grid)
+        return grid_digest(self.slide.content_hash, self)
+
+    def _require_own(self, what: str) -> None:
+        if self.imported_from is not None:
+            raise RecipeMismatchError(
+                f"{self.path.name}: {what} is unknown, because its features were imported from {self.imported_from}; "
+                "extract the slide into another --store folder with `histograde extract`"
+            )
 
     def _features(self, encoder: str) -> _Features:
         """What is known of an encoder's features, read again when they have been published anew."""
         folder = self.path / "features" / encoder
         try:
-            stamp = _stamp(folder / "manifest.json")
+            stamp = _stamp(f"{folder}/manifest.json")
         except OSError:
             stamp = ()
         known = self._known.get(encoder)
@@ -214,8 +243,10 @@ class FeatureStore:
         self._checked = {path for path in self._checked if folder not in path.parents}
         self._checked_bytes(folder, "zarr.json")
         codes = self._array(f"features/{encoder}/bad")
-        reasons = json.loads(self._checked_bytes(folder, "bad/zarr.json"))["attributes"]["reasons"]
-        bad = tuple(BadTile(int(row), reasons[codes[row] - 1]) for row in np.flatnonzero(codes))
+        bad: tuple[BadTile, ...] = ()
+        if codes.any():
+            reasons = json.loads(self._checked_bytes(folder, "bad/zarr.json"))["attributes"]["reasons"]
+            bad = tuple(BadTile(int(row), reasons[codes[row] - 1]) for row in np.flatnonzero(codes))
         return _Features(stamp, _group_meta(folder), bad, self._plain_chunks(folder))
 
     def _plain_chunks(self, folder: Path) -> PlainChunks | None:
@@ -223,22 +254,45 @@ class FeatureStore:
         layout = plain_layout(self._checked_bytes(folder, "values/zarr.json"))
         if layout is None:
             return None
-        files = _manifest(folder)["files"]
+        files = self._files(folder)
         records = [files.get(f"values/c/{chunk}/0") for chunk in range(-(-layout.rows // layout.chunk_rows))]
         return PlainChunks(folder / "values", layout, records, self._damaged)
 
     def _array(self, name: str) -> np.ndarray:
-        """A small array as a whole; Zarr checks its CRC, the manifest that all of it is there."""
-        return np.asarray(self._open(name)[...])
+        """A small array as a whole, compared with the manifest and with its own CRC."""
+        base, leaf = self._parted(name)
+        array = packed_array(self._checked_bytes(base, f"{leaf}/zarr.json"))
+        if array is None:
+            return np.asarray(self._open(name)[...])
+        data = self._checked_bytes(base, f"{leaf}/{array.chunk}")
+        try:
+            return array.decoded(data)
+        except ValueError as error:
+            raise self._damaged(base / leaf / array.chunk, str(error)) from error
 
     def _open(self, name: str) -> zarr.Array:
         """An array through Zarr, after a comparison of all its files with the manifest."""
-        folder, _, leaf = name.rpartition("/")
-        base = self.path / folder if folder else self.path
-        for file in _manifest(base)["files"]:
+        base, leaf = self._parted(name)
+        for file in self._files(base):
             if file.startswith(f"{leaf}/"):
                 self._checked_bytes(base, file)
         return zarr.open_array(self.path / name, mode="r")
+
+    def _parted(self, name: str) -> tuple[Path, str]:
+        """The folder whose manifest lists an array, and the array's name there."""
+        folder, _, leaf = name.rpartition("/")
+        return (self.path / folder if folder else self.path), leaf
+
+    def _files(self, base: Path) -> Mapping[str, Any]:
+        """What the manifest of a folder lists, read again when it has changed."""
+        try:
+            stamp = _stamp(f"{base}/manifest.json")
+        except OSError:
+            stamp = ()
+        known = self._manifests.get(base)
+        if known is None or known[0] != stamp or not stamp:
+            known = self._manifests[base] = stamp, _manifest(base)["files"]
+        return known[1]
 
     def _checked_bytes(self, base: Path, file: str) -> bytes:
         path = base / file
@@ -247,7 +301,7 @@ class FeatureStore:
         except OSError as error:
             raise self._damaged(path, "is missing") from error
         if path not in self._checked:
-            expected = _manifest(base)["files"].get(file)
+            expected = self._files(base).get(file)
             if expected is None or sha256(data).hexdigest() != expected["sha256"]:
                 raise self._damaged(path, "differs from its checksum")
             self._checked.add(path)
@@ -260,7 +314,7 @@ class FeatureStore:
 REPAIR = "run `histograde extract` on the slide again to repair it"
 
 
-def grid_digest(content_hash: str, grid: TileGrid) -> str:
+def grid_digest(content_hash: str, grid: Places) -> str:
     """SHA-256 over the slide's content hash, the tiles' size and their places."""
     digest = sha256(f"{content_hash}\n{json.dumps(list(grid.side_px0))}\n".encode())
     digest.update(np.ascontiguousarray(grid.coords, dtype="<i4").tobytes())
@@ -392,8 +446,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _stamp(file: Path) -> tuple[int, ...]:
-    status = file.stat()
+def _stamp(file: str) -> tuple[int, ...]:
+    status = os.stat(file)
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

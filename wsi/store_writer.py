@@ -34,11 +34,12 @@ from wsi.store import (
     verify_folder,
     write_array,
 )
-from wsi.tiles import BadTile, TileGrid
+from wsi.tiles import BadTile, Places
 from wsi.tissue import TissueMask
 
-IDENTITY_OF_CARD = ("name", "dim", "tile_px", "mpp", "mean", "std", "kernel", "dtype", "weights_sha256")
-"""Fields of an encoder's card in which two sets of features must agree."""
+IDENTITY_OF_CARD = ("name", "dim", "tile_px", "mpp", "mean", "std", "kernel", "dtype", "weights_sha256", "file_sha256")
+"""Fields of an encoder's card in which two sets of features of one slide must agree; only imported features have the
+last, the digest of the file that they came from."""
 
 
 @contextmanager
@@ -79,14 +80,14 @@ def _same_file(descriptor: int, path: Path) -> bool:
 def publish_grid(
     root: Path,
     info: SlideInfo,
-    tissue: TissueMask,
-    grid: TileGrid,
+    tissue: TissueMask | None,
+    grid: Places,
     recipe: Mapping[str, Any],
     qc: Mapping[str, Any] | None = None,
 ) -> FeatureStore:
     """Write the grid of a slide and rename it into place. Call under `slide_lock`.
 
-    `qc` is kept for the report and takes no part in identity.
+    `qc` is kept for the report and takes no part in identity. `tissue` is None where it is unknown.
 
     Where a store of the same slide lies already (its grid is damaged, or it holds nothing but a grid), it gives way;
     its features are kept.
@@ -107,18 +108,18 @@ def publish_grid(
         "slide": slide_meta(info),
         "recipe": dict(recipe),
         "side_px0": list(grid.side_px0),
-        "tiles": len(grid),
+        "tiles": len(grid.coords),
         "tissue": {
-            "area_um2": tissue.area_um2,
-            "downsample": list(tissue.downsample),
-            "origin_px0": list(tissue.origin_px0),
+            "area_um2": tissue and tissue.area_um2,
+            "downsample": tissue and list(tissue.downsample),
+            "origin_px0": tissue and list(tissue.origin_px0),
         },
         "qc": dict(qc or {}),
     }
     zarr.create_group(stage, attributes={"histograde": json.loads(json.dumps(meta))})
     write_array(stage, "coords", grid.coords)
     write_array(stage, "tissue_fraction", grid.tissue_fraction)
-    write_array(stage, "tissue", tissue.mask.astype(np.uint8))
+    write_array(stage, "tissue", np.zeros((0, 0), np.uint8) if tissue is None else tissue.mask.astype(np.uint8))
     _seal(stage)
     zarr.create_group(stage / "features")
     if target.exists():

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -98,6 +98,23 @@ class TileGrid:
 
     def __len__(self) -> int:
         return len(self.coords)
+
+
+class Places(Protocol):
+    """Where the tiles of a slide lie, whoever laid them; see `TileGrid`."""
+
+    @property
+    def coords(self) -> np.ndarray: ...
+
+    @property
+    def tissue_fraction(self) -> np.ndarray:
+        """NaN where it is unknown."""
+        ...
+
+    @property
+    def side_px0(self) -> tuple[float, float]:
+        """(0, 0) where it is unknown."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import mil.bag
 from mil.bag import Bag, BagSubset, Packing, StoreBags, check_same_making, draw, pack
 from mil.testing import toy_bag, toy_card, write_store
 from wsi.errors import CorruptStoreError, NoTissueError, RecipeMismatchError, UsageError
@@ -40,6 +41,16 @@ def test_any_number_that_is_not_finite_is_refused_and_no_other(dtype, value):
     else:
         with pytest.raises(CorruptStoreError, match="the features of tile 2"):
             bag()
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("tile", [0, 7, 8, 29])
+def test_a_number_that_is_not_finite_is_found_in_every_block(tile, value, monkeypatch):
+    monkeypatch.setattr(mil.bag, "FINITE_BLOCK", 8 * 4)
+    values = np.ones((30, 4), np.float16)
+    values[tile, 3] = value
+    with pytest.raises(CorruptStoreError, match=f"the features of tile {tile} "):
+        Bag("S", values, np.zeros((30, 2), np.float32), np.arange(30))
 
 
 def test_shapes_are_checked():
@@ -105,6 +116,22 @@ def test_an_epoch_is_the_same_from_memory_from_disk_and_from_a_list(tmp_path):
                 for one, two in zip(found[0], other, strict=True):
                     for name in ("features", "offsets", "coords_um", "targets"):
                         assert torch.equal(getattr(one, name), getattr(two, name))
+
+
+def test_bags_beyond_the_budget_are_those_of_the_store_in_every_epoch(tmp_path):
+    """Twelve numbers a tile make chunks of whole pages, which are mapped where that can be done."""
+    stores = [
+        write_store(tmp_path, f"S{n}", features(1100, seed=n), toy_card(), bad=bad)
+        for n, bad in enumerate([(), (600,)])
+    ]
+    bags = StoreBags(stores, "made-up", cache_bytes=0)
+    for _ in range(3):
+        for number, store in enumerate(stores):
+            found, expected = bags[number], Bag.from_store(store, "made-up")
+            np.testing.assert_array_equal(found.features, expected.features)
+            np.testing.assert_array_equal(found.features, features(1100, seed=number)[found.rows])
+            found.features[:] = 0
+    assert all(store.verify() == [] for store in stores)
 
 
 def test_only_the_tiles_that_are_drawn_are_read(tmp_path):

@@ -1,5 +1,6 @@
 """`histograde verify`: what is damaged, missing, or only unfinished."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 
 from tests.hostile.makers import flip
 from workflows.cli import main
-from workflows.verify import verify
+from workflows.heatmaps import render_run
+from workflows.verify import check, verify
 
 
 @pytest.fixture
@@ -61,6 +63,51 @@ def test_unfinished_work_is_no_damage(root: Path) -> None:
         ".other.zarr.partial is unfinished",
         ".third.zarr.old is unfinished",
     ]
+
+
+def test_json_for_programs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("verify", root, "--json", "--workers", 2) == 0
+    sound = {"stores": 1, "features": 1, "slides": 0, "damaged": 0, "findings": []}
+    assert json.loads(capsys.readouterr().out) == sound
+    flip(root / "small.zarr" / "coords" / "c" / "0" / "0", 5)
+    (root / ".other.zarr.partial").mkdir()
+    assert code_of("verify", root, "--json") == 1
+    assert json.loads(capsys.readouterr().out) == sound | {
+        "damaged": 1,
+        "findings": [
+            {"store": "small.zarr", "kind": "damaged", "where": "coords/c/0/0", "what": "differs from its checksum"},
+            {"store": ".other.zarr.partial", "kind": "unfinished", "where": "", "what": "is unfinished"},
+        ],
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_any_number_of_workers_says_the_same(root: Path, workers: int) -> None:
+    for name in "abcde":
+        shutil.copytree(root / "small.zarr", root / f"{name}.zarr")
+        (root / f"{name}.zarr" / "features" / "toy" / "values" / "c" / "1" / "0").unlink()
+    found = check(root, workers)
+    assert (found.stores, found.features, found.damaged) == (6, 6, 5)
+    assert [one.store for one in found.findings] == [f"{name}.zarr" for name in "abcde"]
+
+
+def test_a_run_is_checked_with_its_slides_and_its_stores(
+    root: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "run.json").write_text('{"outputs": {}}')
+    render_run(run)
+    assert code_of("verify", run) == 0
+    assert capsys.readouterr().out == "2 graded slides, 0 stores, 0 complete sets of features: nothing is damaged\n"
+    root.joinpath("small.zarr").rename(run / "small.zarr")
+    (run / "features").mkdir()
+    (run / "small.zarr").rename(run / "features" / "small.zarr")
+    flip(run / "features" / "small.zarr" / "features" / "toy" / "values" / "c" / "2" / "0", 50)
+    (run / "slides" / "mild" / "scores.npz").unlink()
+    assert code_of("verify", run) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert "mild/scores.npz is missing" in said[0]
+    assert "small.zarr: features/toy/values/c/2/0 differs" in said[1]
+    assert said[2] == "2 graded slides, 1 stores, 1 complete sets of features: 2 damaged"
 
 
 def test_nothing_to_verify_is_wrong_usage(tmp_path: Path) -> None:

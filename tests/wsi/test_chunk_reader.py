@@ -1,5 +1,6 @@
 """Rows by position: the same numbers as Zarr gives, and no damage that reads as a number."""
 
+import mmap
 import os
 import shutil
 from hashlib import sha256
@@ -11,7 +12,7 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from tests.hostile.makers import flip
-from wsi import chunk_reader
+from wsi import chunk_reader, shared_work, stitched_files
 from wsi.chunk_reader import PlainChunks, plain_layout, stored_crc32c
 
 ROWS, DIM, CHUNK_ROWS = 37, 5, 8
@@ -48,7 +49,7 @@ def record(chunk: Path, *, crc: bool) -> dict:
 
 def opened(array: Path, *, crc: bool = True) -> PlainChunks:
     layout = plain_layout((array / "zarr.json").read_bytes())
-    records = [record(array / f"c/{chunk}/0", crc=crc) for chunk in range(-(-ROWS // CHUNK_ROWS))]
+    records = [record(array / f"c/{chunk}/0", crc=crc) for chunk in range(-(-layout.rows // layout.chunk_rows))]
     return PlainChunks(array, layout, records, lambda path, what: ValueError(f"{path.relative_to(array)} {what}"))
 
 
@@ -80,8 +81,8 @@ CHOICES = {
 @pytest.mark.parametrize("rows", CHOICES.values(), ids=CHOICES.keys())
 def test_rows_are_those_of_the_array_on_each_reading(array, rows, crc, threads, monkeypatch):
     if threads:
-        monkeypatch.setattr(chunk_reader, "THREAD_BYTES", 1)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2})
+        monkeypatch.setattr(shared_work, "THREAD_BYTES", 1)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
     chunks = opened(array, crc=crc)
     for _ in range(3):
         found = chunks.read(rows)
@@ -182,8 +183,8 @@ def test_a_chunk_that_is_not_there_or_not_listed_is_damage(array):
 
 
 def test_of_several_damaged_chunks_the_first_is_named(array, monkeypatch):
-    monkeypatch.setattr(chunk_reader, "THREAD_BYTES", 1)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
+    monkeypatch.setattr(shared_work, "THREAD_BYTES", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     chunks = opened(array)
     for chunk in (1, 2, 3, 4):
         flip(array / f"c/{chunk}/0", 3)
@@ -229,3 +230,114 @@ def test_a_range_longer_than_the_maps_is_read_right(array, monkeypatch):
     chunks = opened(array)
     for _ in range(4):
         np.testing.assert_array_equal(chunks.read(CHOICES["twice"]), VALUES[CHOICES["twice"]])
+
+
+PAGE_ROWS = mmap.PAGESIZE // (2 * DIM - 2)
+"""Rows of a chunk of one page, four numbers each."""
+WHOLE = np.random.default_rng(5).normal(size=(4 * PAGE_ROWS - 7, DIM - 1)).astype(np.float16)
+
+
+@pytest.fixture
+def pages(tmp_path) -> Path:
+    """Four chunks of whole pages, the last one padded."""
+    return write(tmp_path / "pages", WHOLE, chunks=(PAGE_ROWS, DIM - 1))
+
+
+@pytest.fixture
+def live(monkeypatch):
+    """How many files are mapped; skips where none can be."""
+    if not stitched_files._is_possible():
+        pytest.skip("this kernel does not say when a map cannot be filled")
+    monkeypatch.setattr(stitched_files, "_is_local", lambda descriptor: True)
+    before = stitched_files._LIVE.count
+    return lambda: stitched_files._LIVE.count - before
+
+
+STRETCHES = {
+    "all": slice(0, len(WHOLE)),
+    "a chunk": slice(PAGE_ROWS, 2 * PAGE_ROWS),
+    "across chunks": slice(PAGE_ROWS - 3, 3 * PAGE_ROWS + 1),
+    "the padded end": slice(2 * PAGE_ROWS, len(WHOLE)),
+    "few": slice(4, 9),
+    "none": slice(0, 0),
+    "every other": slice(0, len(WHOLE), 2),
+    "falling": slice(None, None, -1),
+}
+
+
+@pytest.mark.parametrize("crc", [True, False], ids=["crc32c", "sha256"])
+@pytest.mark.parametrize("threads", [True, False], ids=["threads", "alone"])
+@pytest.mark.parametrize("stretch", STRETCHES.values(), ids=STRETCHES.keys())
+def test_mapped_rows_are_those_of_the_array_on_each_reading(pages, stretch, crc, threads, monkeypatch):
+    if threads:
+        monkeypatch.setattr(shared_work, "THREAD_BYTES", 1)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
+    chunks = opened(pages, crc=crc)
+    for _ in range(3):
+        found = chunks.map(np.arange(len(WHOLE))[stretch])
+        assert found.dtype == np.float16
+        np.testing.assert_array_equal(found, WHOLE[stretch])
+        found[:] = 0  # changes no file and no later reading
+
+
+def test_only_whole_pages_in_a_row_on_this_machine_are_mapped(pages, array, live, monkeypatch):
+    everything = np.arange(len(WHOLE))
+    chunks = opened(pages)
+    found = chunks.map(everything)
+    assert live() == 4
+    others = [chunks.map(rows) for rows in (everything[::-1], np.delete(everything, 5), everything[:3])]
+    others.append(opened(array).map(np.arange(ROWS)))  # its chunks are not whole pages
+    others.append(chunks.read(everything))
+    monkeypatch.setattr(stitched_files, "_is_local", lambda descriptor: False)
+    others.append(chunks.map(everything))
+    assert live() == 4
+    np.testing.assert_array_equal(found, others[-1])
+
+
+@pytest.mark.parametrize("read_before", [True, False])
+@pytest.mark.parametrize("crc", [True, False], ids=["crc32c", "sha256"])
+@pytest.mark.parametrize("place", [0, mmap.PAGESIZE - 1, mmap.PAGESIZE + 1, "cut", "grow", "other"])
+def test_damage_is_named_before_a_chunk_is_mapped(pages, live, place, crc, read_before):
+    chunks = opened(pages, crc=crc)
+    if read_before:
+        chunks.map(np.arange(len(WHOLE)))
+    damage = {"cut": cut, "grow": grow, "other": other}.get(place, lambda chunk: flip(chunk, place))
+    damage(pages / "c/2/0")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^c/2/0 differs from its checksum"):
+            chunks.map(np.arange(len(WHOLE)))
+    np.testing.assert_array_equal(chunks.map(np.arange(2 * PAGE_ROWS)), WHOLE[: 2 * PAGE_ROWS])
+
+
+def test_a_missing_chunk_is_named_when_it_is_mapped(pages, live):
+    chunks = opened(pages)
+    chunks.map(np.arange(len(WHOLE)))
+    (pages / "c/1/0").unlink()
+    with pytest.raises(ValueError, match=r"^c/1/0 is missing"):
+        chunks.map(np.arange(len(WHOLE)))
+
+
+@pytest.mark.parametrize("read_before", [True, False])
+def test_a_chunk_that_the_disk_does_not_give_is_named(pages, live, read_before, monkeypatch):
+    chunks = opened(pages)
+    if read_before:
+        chunks.map(np.arange(len(WHOLE)))
+    load = stitched_files.StitchedFiles.load
+
+    def broken(self, place):
+        if place == 2:
+            raise OSError(5, "the disk is broken")
+        load(self, place)
+
+    monkeypatch.setattr(stitched_files.StitchedFiles, "load", broken)
+    with pytest.raises(ValueError, match=r"^c/2/0 cannot be read .*the disk is broken"):
+        chunks.map(np.arange(len(WHOLE)))
+
+
+def test_what_was_checked_by_reading_is_not_checked_again_by_mapping(pages, live, checks):
+    chunks = opened(pages)
+    chunks.read(np.arange(PAGE_ROWS))
+    for _ in range(2):
+        chunks.map(np.arange(len(WHOLE)))
+    chunks.read(np.arange(len(WHOLE)))
+    assert len(checks) == 4

@@ -152,6 +152,53 @@ def rewritten(store, compressors):
     (folder / "manifest.json").write_text(json.dumps({"files": folder_records(folder)}))
 
 
+@pytest.mark.parametrize("array", ["coords", "tissue", "tissue_fraction", "features/toy/bad"])
+@pytest.mark.parametrize("file", ["zarr.json", "chunk"])
+def test_damage_of_a_small_array_is_named_on_the_first_read(store, array, file):
+    path = next((store / array / "c").rglob("0")) if file == "chunk" else store / array / file
+    path = path / "0" if path.is_dir() else path
+    flip(path, path.stat().st_size // 2)
+    named = path.relative_to(store).as_posix()
+    with pytest.raises(CorruptStoreError, match=f"{named} differs from its checksum"):
+        everything(store)
+    path.unlink()
+    with pytest.raises(CorruptStoreError, match=f"{named} is missing"):
+        everything(store)
+
+
+def test_a_small_array_that_changes_under_an_open_store_is_noticed(store):
+    reader = FeatureStore(store)
+    before = reader.coords
+    flip(store / "coords/c/0/0", 20)
+    with pytest.raises(CorruptStoreError, match="coords/c/0/0 differs from its checksum"):
+        _ = reader.coords
+    flip(store / "coords/c/0/0", 20)
+    np.testing.assert_array_equal(reader.coords, before)
+
+
+def test_small_arrays_with_other_codecs_are_read_through_zarr(store, small_store):
+    expected = FeatureStore(small_store).coords
+    shutil.rmtree(store / "coords")
+    half = -(-len(expected) // 2)
+    array = zarr.create_array(store / "coords", shape=expected.shape, dtype=expected.dtype, chunks=(half, 2))
+    array[...] = expected
+    listed = json.loads((store / "manifest.json").read_bytes())["files"]
+    kept = {name: record for name, record in listed.items() if not name.startswith("coords/")}
+    new = {name: record for name, record in folder_records(store).items() if name.startswith("coords/")}
+    assert "coords/c/1/0" in new
+    write_json(store / "manifest.json", {"files": kept | new})
+    np.testing.assert_array_equal(FeatureStore(store).coords, expected)
+    flip(store / "coords/c/1/0", 3)
+    with pytest.raises(CorruptStoreError, match="coords/c/1/0 differs from its checksum"):
+        _ = FeatureStore(store).coords
+
+
+def test_features_that_are_not_kept_are_the_same(store):
+    reader = FeatureStore(store)
+    for rows in (None, np.array([7, 2, 2])):
+        np.testing.assert_array_equal(reader.features("toy", rows, keep=False), reader.features("toy", rows))
+
+
 def test_features_with_other_codecs_are_read_through_zarr(store, small_store):
     rewritten(store, [ZstdCodec(), Crc32cCodec()])
     found, expected = FeatureStore(store), FeatureStore(small_store)
