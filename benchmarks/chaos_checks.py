@@ -98,9 +98,16 @@ def right_classes(run: Path, bad: Mapping[str, str]) -> Check:
 
 
 def nothing_temporary(run: Path) -> Check:
-    """No file or folder that was meant for a while only."""
-    left = [path.relative_to(run).as_posix() for path in run.rglob("*") if path.name.endswith(TEMPORARY)]
-    return Check("no temporary file left", not left, some(left) or "none")
+    """No file or folder that was meant for a while only.
+
+    Features begun of a slide that is in quarantine are none: with `--retry-quarantined` the work goes on there.
+    """
+    quarantined = table(run / "quarantine.csv")
+    begun = {run / "features" / f"{name}.zarr" / "features" / f".{ENCODER}.partial" for name in quarantined}
+    found = [path for path in run.rglob("*") if path.name.endswith(TEMPORARY)]
+    left = [path.relative_to(run).as_posix() for path in found if path not in begun]
+    kept = f"begun features of {len(found) - len(left)} slides in quarantine are kept"
+    return Check("no temporary file left", not left, f"{some(left) or 'none'}; {kept}")
 
 
 class ChunkWatch:

@@ -85,17 +85,19 @@ def test_checks_pass_for_equal_runs_and_name_what_differs(runs: tuple[Path, Path
 
     assert failed() == []
     (run / "features" / "a.zarr" / ".source.json").write_text("{}")
+    begun = run / "features" / "b.zarr" / "features" / ".toy.partial"
+    begun.mkdir(parents=True)
     assert failed() == []
     chunk = next((run / "features" / "a.zarr").glob("features/toy/values/c/*/0"))
     chunk.write_bytes(bytes(len(chunk.read_bytes())))
     (run / "predictions.csv").write_text("slide_id,predicted,seconds\na,1,3\nb,1,3\n")
     (run / "quarantine.csv").write_text("slide_id,error_class\nb,unreadable\nc,timeout\n")
-    (run / ".a.lock").touch()
+    (begun / "x.tmp").touch()
     named = "\n".join(failed())
     assert len(failed()) == 5
     for part in ("graded though bad: b", "others: a", str(chunk.relative_to(run / "features" / "a.zarr"))):
         assert part in named
-    for part in ("b is unreadable, not no_tissue", "c is timeout though good", ".a.lock"):
+    for part in ("b is unreadable, not no_tissue", "c is timeout though good", ".toy.partial/x.tmp"):
         assert part in named
 
 
