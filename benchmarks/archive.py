@@ -75,7 +75,7 @@ class Measured:
     overhead : float
         Share of the threads' time that was not spent in tasks, 0 to 1.
     scheduler_cpu_share : float
-        Processor time of the process that schedules, of that of all processes; tasks that wait for it are not in it.
+        Processor time that the scheduling process took meanwhile, of that of all processes.
     start_s, loop_s, end_s : float
         To the first slide; from there to the last; from there to the end.
     """
@@ -170,7 +170,11 @@ def measure(samples: Sequence[Sample], lines: Sequence[dict[str, Any]], command:
             for name in sorted({one.process for one in samples} - {"other"})
         ]
 
-    cpu = {name: max(one.cpu_s for one in samples if one.process == name) for name in {one.process for one in samples}}
+    spans: dict[str, list[float]] = {}
+    for one in samples:
+        if first_s <= one.time_s <= borders[-1]:
+            spans.setdefault(one.process, []).append(one.cpu_s)
+    cpu = {name: max(spent) - min(spent) for name, spent in spans.items()}
     loop_s = borders[-1] - first_s
     tenth = len(ended) / TENTHS
     return Measured(

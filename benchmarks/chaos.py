@@ -43,9 +43,6 @@ from benchmarks.watched_run import LogTail, WatchedRun, histograde, kill
 
 POLL_S = 0.1
 LONGEST_WAIT_S = 1.5
-HOLD_S = (8.0, 16.0)
-"""How long the disk is full, and the archive away."""
-
 STILL_S = 20.0
 """A run of which nothing is heard for so long is disturbed again all the same: it may wait for a slide that hangs."""
 
@@ -71,6 +68,8 @@ class Settings:
         SIGKILLs of a worker, and of the whole run.
     workers, chunk_tiles, task_limit_s
         Options of `histograde grade`.
+    hold_s : (float, float)
+        Least and most seconds for which the disk is full, and the archive away.
     limit_s : float
         The run counts as hanging after so long.
     """
@@ -82,6 +81,7 @@ class Settings:
     workers: int = 2
     chunk_tiles: int = 4
     task_limit_s: float = 45.0
+    hold_s: tuple[float, float] = (8.0, 16.0)
     limit_s: float = 3600.0
 
     @property
@@ -104,7 +104,7 @@ def draw_events(settings: Settings, chance: random.Random) -> list[Event]:
     """What happens, in order. The damage goes before the last restart, which is what finds it."""
     what = ["kill_worker"] * settings.kills + ["kill_run"] * settings.restarts + ["fill_disk", "move_archive"]
     events = [
-        Event(chance.uniform(0.02, 0.9), name, chance.uniform(0, LONGEST_WAIT_S), chance.uniform(*HOLD_S))
+        Event(chance.uniform(0.02, 0.9), name, chance.uniform(0, LONGEST_WAIT_S), chance.uniform(*settings.hold_s))
         for name in what
     ]
     if restarts := [event.at for event in events if event.what == "kill_run"]:
