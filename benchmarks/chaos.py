@@ -255,6 +255,8 @@ class Chaos:
         happened = f"{len(self.done)} of {len(wanted)}" + "".join(
             f"; {name} left out: {why}" for name, why in self.left_out.items()
         )
+        pauses = sorted({line["reason"] for line in self.log.lines if line["event"] == "pause"})
+        happened += f"; the run paused for: {', '.join(pauses) or 'nothing'}"
         left = self._run.left_behind(ORPHANS_S)
         return [
             Check("all events took place", len(self.done) == len(wanted), happened),

@@ -119,6 +119,7 @@ class ChunkWatch:
     def __init__(self, stores: Path) -> None:
         self._stores = stores
         self._times: dict[tuple[str, int], set[int]] = {}
+        self._settled: set[str] = set()
 
     def look(self) -> None:
         """Take up the chunks that are there now; call several times a second."""
@@ -126,10 +127,14 @@ class ChunkWatch:
             return
         for store in self._stores.glob("[!.]*.zarr"):
             features = store / "features"
-            stage = features / f".{ENCODER}.partial"
-            if not stage.is_dir() and (store.stem, 0) in self._times:
+            stage, published = features / f".{ENCODER}.partial", features / ENCODER
+            if stage.is_dir():
+                self._settled.discard(store.stem)
+            elif store.stem in self._settled:
                 continue
-            for folder in (stage, features / ENCODER):
+            elif published.is_dir():
+                self._settled.add(store.stem)
+            for folder in (stage, published):
                 for path in folder.glob("values/c/*/0"):
                     self._take(store.stem, path)
 
@@ -140,10 +145,6 @@ class ChunkWatch:
             return
         if found.st_size:
             self._times.setdefault((slide_id, int(path.parent.name)), set()).add(found.st_mtime_ns)
-
-    def forget(self, slide_id: str, chunk: int) -> None:
-        """Leave a chunk out that was damaged on purpose."""
-        self._times[slide_id, chunk] = {0}
 
     def check(self, damaged: set[tuple[str, int]], bad: Iterable[str]) -> Check:
         """Less than 5 % of the chunks were computed again."""
