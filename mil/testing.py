@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from mil.network import Loss
 from wsi.kernels import KERNELS
 from wsi.slide import SlideInfo
 from wsi.store import FeatureStore
+from wsi.store_url import StorePath
 from wsi.store_writer import begin_features, publish_grid, slide_lock
 from wsi.tiles import BadTile, TileGrid, TileSpec
 from wsi.tissue import TissueMask
@@ -46,7 +46,7 @@ def toy_card(name: str = "made-up", dim: int = 12) -> EncoderCard:
 
 
 def write_store(
-    root: Path,
+    root: StorePath,
     slide_id: str,
     features: np.ndarray,
     card: EncoderCard,

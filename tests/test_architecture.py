@@ -20,6 +20,8 @@ FORBIDDEN = {
 }  # fmt: skip
 FETCHES = "wsi/ranged_http.py"
 """The one module that knows an HTTP client. It is imported for a URL that a user named, and then only."""
+STORES_FAR, CLIENTS = "wsi/object_store.py", ("obstore", "botocore", "boto3")
+"""The one that knows the client of buckets; it imports that when a store in one is named."""
 VERBS = {module for module, _ in COMMANDS.values()}
 PLAYS_ALL = "workflows.demo"
 
@@ -72,6 +74,16 @@ def test_one_module_knows_an_http_client() -> None:
         if any(within(name, "aiohttp") for name in imported(path.read_text(encoding="utf-8")))
     ]
     assert knows == [FETCHES]
+
+
+def test_one_module_knows_the_client_of_buckets() -> None:
+    knows = [
+        path.relative_to(REPOSITORY).as_posix()
+        for package in ("wsi", "mil", "workflows")
+        for path in modules(package)
+        if any(within(name, client) for name in imported(path.read_text(encoding="utf-8")) for client in CLIENTS)
+    ]
+    assert knows == [STORES_FAR]
 
 
 def test_mil_opens_no_slide() -> None:
@@ -144,5 +156,5 @@ def test_what_an_import_brings_with_it() -> None:
     assert "extract" in done.stdout
     assert not {"numpy", "torch", "zarr", "dask"} & set(found["after_help"])
     assert "numpy" in found["after_import"]
-    assert not {"torch", "aiohttp", "s3fs", "wsi.remote_bytes"} & set(found["after_import"])
+    assert not {"torch", "aiohttp", "s3fs", "obstore", "botocore", "wsi.remote_bytes"} & set(found["after_import"])
     assert not found["handlers"]

@@ -16,7 +16,8 @@ from uuid import uuid4
 
 from workflows.config import versions
 from workflows.local_workers import kept_alive
-from wsi.errors import UsageError
+from wsi.errors import UsageError, WsiError
+from wsi.store_url import StorePath, StoreUrl
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -228,3 +229,28 @@ def check_folder_is_shared(client: "Client", folder: Path) -> None:
             f"{folder}: {len(blind)} of {len(seen)} workers do not see this folder, the first is {blind[0]}; "
             "use a folder that all machines share under one path"
         )
+
+
+def check_store_is_shared(client: "Client", store: StorePath) -> None:
+    """Refuse workers that do not see the folder of the stores, or do not reach their bucket.
+
+    Raises
+    ------
+    UsageError
+        It names the first such worker.
+    """
+    if isinstance(store, Path):
+        check_folder_is_shared(client, store)
+        return
+    for address, error in sorted(client.run(_met_at, store).items()):
+        if error:
+            raise UsageError(f"{store}: the worker {address} does not reach it ({error}); set AWS_... for workers too")
+
+
+def _met_at(store: StoreUrl) -> str:
+    """What goes wrong with a bucket here, in words."""
+    try:
+        store.is_dir()
+    except WsiError as error:
+        return str(error)
+    return ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from wsi.errors import UsageError
 from wsi.files import write_json
+from wsi.store_url import StorePath, StoreUrl
 
 RECORDED_PACKAGES = (
     "histograde", "numpy", "zarr", "dask", "openslide-python", "openslide-bin", "tiffslide", "tifffile",
@@ -45,8 +46,8 @@ class RunRecord:
     timings_s: dict[str, float] = field(default_factory=dict)
     throughput: dict[str, Any] = field(default_factory=dict)
 
-    def write(self, folder: Path) -> None:
-        """Write `run.json` into a folder, atomically."""
+    def write(self, folder: StorePath) -> None:
+        """Write `run.json` into a folder, or as an object into a bucket, atomically."""
         record = {
             "command": self.command,
             "config": plain(self.config),
@@ -57,7 +58,8 @@ class RunRecord:
             "timings_s": {stage: round(seconds, 3) for stage, seconds in self.timings_s.items()},
             "throughput": self.throughput,
         }
-        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(folder, Path):
+            folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "run.json", record)
 
 
@@ -96,7 +98,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | StoreUrl) else value
 
 
 def read_defaults(path: Path) -> dict[str, Any]:

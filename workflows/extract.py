@@ -36,11 +36,14 @@ if TYPE_CHECKING:
     from workflows.listeners import Listener, SlideResult
     from workflows.sources import SlideSource
     from wsi.kernels import Kernel
+    from wsi.store_url import StorePath
 
 
 def command(
     slides: Slides,
-    store: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the stores; made if it is not there.")],
+    store: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder of the stores, made if it is not there; or s3://BUCKET/PREFIX.")
+    ],
     encoder: Annotated[str, typer.Option(help="lite0, toy, or timm:NAME with --weights.")] = "lite0",
     weights: Weights = None,
     mpp: Annotated[float, typer.Option(help="Scale of the tiles in um/px.")] = 0.5,
@@ -66,6 +69,12 @@ def command(
     task_limit: TaskLimit = TASK_LIMIT,
     patience: Patience = PATIENCE,
     keep_free: KeepFree = KEEP_FREE,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of log.jsonl.", show_default="the store; of one in a bucket ./PREFIX-log"
+        ),
+    ] = None,
 ) -> None:
     """Slides to tissue, tiles and features, in one Zarr v3 store per slide.
 
@@ -78,11 +87,12 @@ def command(
     from workflows.extraction import ExtractConfig
     from workflows.policy import policy_of
     from workflows.sources import find_slides
+    from wsi.store_url import store_location
     from wsi.tiles import TileSpec
     from wsi.units import parse_mpp
 
     config = ExtractConfig(
-        store=store,
+        store=store_location(store),
         encoder=encoder,
         weights=weights,
         tiles=TileSpec(
@@ -103,8 +113,11 @@ def command(
         policy=policy_of(task_limit, patience, keep_free, retry_quarantined=retry_quarantined),
     )
     sources = find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp))
-    summary = extract(sources, with_the_encoders_kernel(config) if kernel is None else config)
-    typer.echo(summary.text(store))
+    folder = log_folder(config.store, log)
+    summary = extract(sources, with_the_encoders_kernel(config) if kernel is None else config, log=folder)
+    typer.echo(summary.text(config.store))
+    if folder != config.store:
+        typer.echo(f"log: {folder}/log.jsonl (`histograde status {folder}`)")
     if summary.quarantined:
         raise typer.Exit(3)
 
@@ -139,7 +152,7 @@ class ExtractSummary:
         self.bad += result.bad
         self.chunks += result.chunks
 
-    def text(self, store: Path) -> str:
+    def text(self, store: "StorePath") -> str:
         """A few lines for people."""
         from workflows.progress import clock
 
@@ -154,16 +167,28 @@ class ExtractSummary:
         return "\n".join([head, *([f"{len(lines)} quarantined{before}:", *lines] if lines else [])])
 
 
-def make_root(store: Path) -> None:
-    """Make the folder of the stores.
+def log_folder(store: "StorePath", asked: Path | None = None) -> Path:
+    """Where the log of a run lies: with the stores, but nothing can be appended to an object in a bucket."""
+    if asked is not None:
+        return asked
+    return store if isinstance(store, Path) else Path(f"{store.name}-log")
+
+
+def make_root(store: "StorePath") -> None:
+    """Make the folder of the stores; of a bucket see whether it answers.
 
     Raises
     ------
     UsageError
         If that cannot be.
+    UnreachableStoreError
+        If the bucket's server does not answer.
     """
     from wsi.errors import UsageError
 
+    if not isinstance(store, Path):
+        store.is_dir()
+        return
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -171,7 +196,11 @@ def make_root(store: Path) -> None:
 
 
 def extract(
-    sources: "list[SlideSource]", config: "ExtractConfig", listener: "Listener | None" = None
+    sources: "list[SlideSource]",
+    config: "ExtractConfig",
+    listener: "Listener | None" = None,
+    *,
+    log: Path | None = None,
 ) -> ExtractSummary:
     """Extract features of all slides, and write `run.json` and the log into the store's folder.
 
@@ -179,6 +208,8 @@ def extract(
     ----------
     listener : Listener, optional
         Hears how the work goes instead of a display on standard error; `Listener()` is quiet.
+    log : Path, optional
+        Another folder for the log; default is that of `log_folder`.
 
     Raises
     ------
@@ -193,20 +224,22 @@ def extract(
     from workflows.run_log import RunLog
     from workflows.worker import check_encoder_takes
 
+    folder = log_folder(config.store, log)
     make_root(config.store)
+    make_root(folder)
     check_encoder_takes(config)
     summary = ExtractSummary()
     start = time.perf_counter()
     with (
-        RunLog(config.store, "extract", len(sources), config) as log,
+        RunLog(folder, "extract", len(sources), config) as written,
         connect(*config.place) as client,
-        listening("extract", client, log, listener) as ears,
+        listening("extract", client, written, listener) as ears,
     ):
         ears.begin(len(sources))
-        for result in run_pipeline(client, sources, config, ears):
+        for result in run_pipeline(client, sources, config, ears, folder=folder):
             summary.add(result)
     summary.seconds = time.perf_counter() - start
-    record = RunRecord("extract", asdict(replace(config, store=Path(config.store))))
+    record = RunRecord("extract", asdict(config))
     record.inputs = {one.source.slide_id: one.content_hash for one in summary.results if one.content_hash}
     record.counts = {
         "slides": summary.slides,

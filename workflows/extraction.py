@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from workflows.options import MAX_BAD
 from workflows.policy import Policy
 from wsi.overview import OVERVIEW_MPP
 from wsi.store import CHUNK_TILES
+from wsi.store_url import StorePath
 from wsi.tiles import TileSpec
 from wsi.tissue import TISSUE_METHOD
 
@@ -18,7 +20,7 @@ class ExtractConfig:
 
     Attributes
     ----------
-    store : Path
+    store : Path or StoreUrl
         Folder of the stores.
     encoder : str
         Name of the encoder; `weights` is its local file where it needs one.
@@ -37,7 +39,7 @@ class ExtractConfig:
         Limits, retries, and what is left free.
     """
 
-    store: Path
+    store: StorePath
     encoder: str = "lite0"
     weights: Path | None = None
     tiles: TileSpec = field(default_factory=TileSpec)
@@ -57,9 +59,13 @@ class ExtractConfig:
         return self.workers, self.scheduler, self.cluster, self.cluster_options
 
     def absolute(self) -> "ExtractConfig":
-        """The same with absolute paths, as workers need it: their working directory is another."""
+        """The same with absolute paths, as workers need it: their working directory is another.
+
+        A store in a bucket has the name of this run from here on, by which its tasks know that its leases are held.
+        """
         weights = None if self.weights is None else self.weights.absolute()
-        return replace(self, store=self.store.absolute(), weights=weights)
+        store = self.store.absolute() if isinstance(self.store, Path) else self.store.of_run(uuid4().hex)
+        return replace(self, store=store, weights=weights)
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from workflows.options import (
     MAX_BAD,
     PATIENCE,
     TASK_LIMIT,
+    WATCH_STABLE_S,
     ChunkTiles,
     Cluster,
     ClusterOptions,
@@ -25,35 +27,59 @@ from workflows.options import (
     RetryQuarantined,
     Scheduler,
     SlideMpp,
-    Slides,
+    SlidesOrNone,
     TaskLimit,
     Weights,
     Workers,
 )
+from workflows.run_tables import GradeSummary, RunTables
 
 if TYPE_CHECKING:
     from mil.model_folder import GradingModel
     from mil.prediction import Prediction
     from workflows.extraction import ExtractConfig
-    from workflows.gradings import Grading, ModelSummary, Quarantined
+    from workflows.gradings import Grading, ModelSummary
+    from workflows.intake import Intake
     from workflows.listeners import Listener, SlideResult
     from workflows.policy import Policy
     from workflows.results import GradedSlide
     from workflows.sources import SlideSource
+    from workflows.watch import FolderWatch, WatchConfig
     from wsi.slide import Slide
     from wsi.store import FeatureStore
+    from wsi.store_url import StorePath
 
 THUMBNAIL_PX = 1600
 TOP_TILES = 8
+TABLES_REST = 2.0
+"""Tables of a watch are wanted soon: they rest less than the report, which has a page for every slide."""
+
 EXIT_QUARANTINED = 3
 
 
 def command(
-    slides: Slides,
     model: Annotated[Path, typer.Option(metavar="DIR", help="Model folder made by `histograde train`.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; the same one again resumes it.")],
+    slides: SlidesOrNone = None,
+    watch: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER", help="Instead of SLIDES: grade slides as they arrive in a folder. May be given again."
+        ),
+    ] = None,
+    watch_idle: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES", min=0, help="End a watch when no slide has come for so long.", show_default="never"
+        ),
+    ] = None,
+    watch_stable: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="A slide has arrived when its files have not changed for so long."),
+    ] = WATCH_STABLE_S,
     store: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the feature stores.", show_default="RUN/features")
+        str | None,
+        typer.Option(metavar="DIR", help="Folder of the feature stores, or s3://...", show_default="RUN/features"),
     ] = None,
     slide_mpp: SlideMpp = None,
     weights: Weights = None,
@@ -76,21 +102,41 @@ def command(
     report/index.html.
     Exit code 0: all graded. 3: some slides are in quarantine, each with its reason.
 
+    A watch ends at Ctrl-C or SIGTERM, when the slides in work are done; the second one stops it now.
+
     Example: `histograde grade archive/ --model model/ --out graded/`
     """
     from workflows.policy import policy_of
     from workflows.sources import find_slides
+    from wsi.errors import UsageError
+    from wsi.store_url import store_location
     from wsi.units import parse_mpp
 
+    if bool(slides) == bool(watch):
+        raise UsageError("give either SLIDES or --watch FOLDER" + (", not both" if slides else ""))
     policy = policy_of(task_limit, patience, keep_free, retry_quarantined=retry_quarantined)
     place = (scheduler, cluster, cluster_options)
+    mpp = None if slide_mpp is None else parse_mpp(slide_mpp)
+    watched = _watch_config(watch, mpp, watch_idle, watch_stable) if watch else None
+    stores = store_location(store or out / "features")
     config = GradeConfig(
-        model, out, store or out / "features", weights, workers, device, reader, max_bad, *place, policy, chunk_tiles
+        model, out, stores, weights, workers, device, reader, max_bad, *place, policy, watched, chunk_tiles
     )
-    summary = grade(find_slides(slides, None if slide_mpp is None else parse_mpp(slide_mpp)), config)
+    summary = grade(find_slides(slides, mpp) if slides else [], config)
     typer.echo(summary.text(out))
     if summary.quarantined:
         raise typer.Exit(EXIT_QUARANTINED)
+
+
+def _watch_config(
+    folders: list[Path], mpp: tuple[float, float] | None, idle_min: float | None, stable_s: float
+) -> "WatchConfig":
+    from workflows.watch import SCAN_EVERY_S, WatchConfig
+
+    idle_s = None if idle_min is None else 60 * idle_min
+    return WatchConfig(
+        tuple(folders), mpp, idle_s=idle_s, stable_s=stable_s, scan_every_s=min(SCAN_EVERY_S, stable_s / 2)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +149,17 @@ class GradeConfig:
         Model folder.
     out : Path
         The run folder.
-    store : Path
+    store : Path or StoreUrl
         Folder of the feature stores.
     weights, workers, device, reader, max_bad, scheduler, cluster, cluster_options, policy, chunk_tiles
         As in `workflows.extraction.ExtractConfig`; without a policy its defaults hold.
+    watch : WatchConfig, optional
+        Where slides come from that are not known yet; what the run writes is left out.
     """
 
     model: Path
     out: Path
-    store: Path
+    store: "StorePath"
     weights: Path | None = None
     workers: int = 0
     device: str = "auto"
@@ -121,41 +169,21 @@ class GradeConfig:
     cluster: str | None = None
     cluster_options: Path | None = None
     policy: "Policy | None" = None
+    watch: "WatchConfig | None" = None
     chunk_tiles: int = CHUNK_TILES
-
-
-@dataclass(slots=True)
-class GradeSummary:
-    """What a run came to."""
-
-    gradings: "list[Grading]"
-    quarantined: "list[Quarantined]"
-    seconds: float
-    remembered: int = 0
-
-    def text(self, out: Path) -> str:
-        """A few lines for people."""
-        from workflows.progress import clock
-
-        total = len(self.gradings) + len(self.quarantined)
-        lines = [f"{len(self.gradings)} of {total} slides graded in {clock(self.seconds)}: {out}/report/index.html"]
-        if self.quarantined:
-            before = f", {self.remembered} of them known from an earlier start" if self.remembered else ""
-            lines.append(f"{len(self.quarantined)} in quarantine (quarantine.csv){before}:")
-            lines += [
-                f"  {one.slide_id}: {one.message} [{one.error_class}] -> {one.remedy}" for one in self.quarantined
-            ]
-        return "\n".join(lines)
 
 
 def grade(sources: "list[SlideSource]", config: GradeConfig, listener: "Listener | None" = None) -> GradeSummary:
     """Grade slides into a run folder.
 
     A second call with the same folder does only what is missing. Features that lie in the store already are used
-    after a check of their checksums.
+    after a check of their checksums. Where a folder is watched, tables and report are written anew while it goes on,
+    and keep what earlier calls have graded, though the slide may have left the folder.
 
     Parameters
     ----------
+    sources : list of SlideSource
+        Empty where `config.watch` says from where they come.
     listener : Listener, optional
         Hears how the work goes instead of a display on standard error; `Listener()` is quiet.
 
@@ -166,12 +194,14 @@ def grade(sources: "list[SlideSource]", config: GradeConfig, listener: "Listener
     """
     from mil.model_folder import load_model
     from workflows.gradings import save_model
+    from workflows.pages import write_report
     from workflows.run_log import RunLog
     from workflows.worker import check_encoder_takes, worker_encoder
     from wsi.files import sweep_temporaries
     from wsi.store_writer import check_card
 
     start = time.perf_counter()
+    watch = _watch(config)
     model = load_model(config.model)
     extraction = extract_config(model, config)
     check_encoder_takes(extraction)
@@ -182,55 +212,92 @@ def grade(sources: "list[SlideSource]", config: GradeConfig, listener: "Listener
     save_model(config.out, summary)
     sweep_temporaries(config.out, below=False)
     sweep_temporaries(config.out / "report")
-    with RunLog(config.out, "grade", len(sources), extraction) as log:
-        results = _grade_each(sources, config, extraction, summary, log, listener)
-        return _save(config, results, start)
+    tables = RunTables(config.out, asdict(config), start, () if watch is None else _graded_before(config.out))
+    folders = () if config.watch is None else config.watch.folders
+    with RunLog(config.out, "grade", len(sources), extraction, folders) as log:
+        _grade_each(sources if watch is None else watch, config, extraction, summary, tables, log, listener)
+        done = tables.save()
+        write_report(config.out)
+        return done
+
+
+def _watch(config: GradeConfig) -> "FolderWatch | None":
+    from workflows.trial_opening import TrialOpening
+    from workflows.watch import FolderWatch
+
+    if config.watch is None:
+        return None
+    written = [folder for folder in (config.out, config.store) if isinstance(folder, Path)]
+    leave_out = (*config.watch.leave_out, *written)
+    return FolderWatch(replace(config.watch, leave_out=leave_out), trial=TrialOpening(config.reader))
+
+
+def _graded_before(run: Path) -> "tuple[Grading, ...]":
+    from workflows.gradings import PREDICTIONS, load_predictions
+
+    return load_predictions(run) if (run / PREDICTIONS).exists() else ()
 
 
 def _grade_each(
-    sources: "list[SlideSource]",
+    sources: "list[SlideSource] | FolderWatch",
     config: GradeConfig,
     extraction: "ExtractConfig",
     summary: "ModelSummary",
+    tables: RunTables,
     log: "Listener",
     listener: "Listener | None",
-) -> "list[SlideResult]":
+) -> None:
     from workflows.cluster import check_folder_is_shared, connect
     from workflows.pipeline import run_pipeline
     from workflows.progress import listening
+    from workflows.watched_intake import shield_workers
 
-    results = []
     with connect(*extraction.place) as client, listening("grade", client, log, listener) as ears:
-        ears.begin(len(sources))
+        ears.begin(len(sources) if isinstance(sources, list) else 0)
         if config.scheduler or config.cluster:
             check_folder_is_shared(client, config.out)
         finish = GradeOne(config.out.absolute(), config.model.absolute(), config.reader, summary)
-        for result in run_pipeline(client, sources, extraction, ears, finish, folder=config.out):
-            results.append(result)
-    return results
+
+        def through(slides: "list[SlideSource] | Intake") -> "Iterator[SlideResult]":
+            return run_pipeline(client, slides, extraction, ears, finish, folder=config.out)
+
+        if isinstance(sources, list):
+            for result in through(sources):
+                tables.add(result)
+            return
+        if config.workers and not (config.scheduler or config.cluster):
+            shield_workers(client)
+        _grade_watched(sources, config, through, tables, ears)
 
 
-def _save(config: GradeConfig, results: "list[SlideResult]", start: float) -> GradeSummary:
-    """The tables and the report of a run; `start` is what the clock of `time.perf_counter` showed."""
-    from workflows.gradings import Quarantined, save_predictions, save_quarantine
+def _grade_watched(
+    watch: "FolderWatch",
+    config: GradeConfig,
+    through: "Callable[[Intake], Iterator[SlideResult]]",
+    tables: RunTables,
+    ears: "Listener",
+) -> None:
+    """Grade what arrives, and write tables and report anew meanwhile."""
     from workflows.pages import write_report
-    from workflows.worklist import rank_slides, save_worklist
+    from workflows.rewriting import Rewriter
+    from workflows.watched_intake import watching
 
-    results.sort(key=lambda result: result.source.slide_id)
-    gradings = [result.value for result in results if result.failure is None]
-    quarantined = [
-        Quarantined(one.slide_id, one.stage, one.error_class, one.message, one.remedy)
-        for one in (result.failure for result in results)
-        if one is not None
-    ]
-    save_predictions(config.out, gradings)
-    save_quarantine(config.out, quarantined)
-    save_worklist(config.out, rank_slides(gradings))
-    remembered = sum(result.remembered for result in results)
-    done = GradeSummary(gradings, quarantined, time.perf_counter() - start, remembered)
-    _write_record(config, results, done)
-    write_report(config.out)
-    return done
+    every_s = watch.config.rewrite_every_s
+    report = Rewriter(lambda: write_report(config.out), ears.note, every_s=every_s)
+
+    def save() -> None:
+        tables.save()
+        report.changed()
+
+    with (
+        watching(watch, ears, config.store) as intake,
+        report,
+        Rewriter(save, ears.note, every_s=every_s, rest=TABLES_REST) as written,
+    ):
+        for result in through(intake):
+            intake.done(result)
+            tables.add(result)
+            written.changed()
 
 
 def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig":
@@ -438,26 +505,3 @@ def _check_same_model(out: Path, summary: "ModelSummary") -> None:
         raise RecipeMismatchError(
             f"{out}: holds a run of model {kept.model_id}, asked for is {summary.model_id}; use another --out folder"
         )
-
-
-def _write_record(config: GradeConfig, results: "list[SlideResult]", done: GradeSummary) -> None:
-    from workflows.config import RunRecord, throughput
-    from workflows.listeners import total_seconds
-    from wsi.files import file_record
-
-    record = RunRecord("grade", asdict(config))
-    record.inputs = {one.source.slide_id: one.content_hash for one in results if one.content_hash}
-    record.inputs["model"] = str(done.gradings[0].model_id) if done.gradings else ""
-    for name in ("predictions.csv", "worklist.csv", "quarantine.csv"):
-        record.outputs[name] = file_record(config.out / name)["sha256"]
-    record.counts = {
-        "slides": len(results),
-        "graded": len(done.gradings),
-        "quarantined": len(done.quarantined),
-        "tiles": sum(one.tiles for one in done.gradings),
-        "bad_tiles": sum(one.bad_tiles for one in done.gradings),
-        "chunks_computed": sum(one.chunks for one in results),
-    }
-    record.timings_s = total_seconds(results) | {"wall": done.seconds}
-    record.throughput = throughput(len(done.gradings), record.timings_s)
-    record.write(config.out)

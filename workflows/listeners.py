@@ -68,6 +68,12 @@ class Listener:
     def begin(self, slides: int) -> None:
         """So many slides are to be done."""
 
+    def found(self, slides: int) -> None:
+        """So many are by now, where a folder is watched."""
+
+    def note(self, message: str) -> None:
+        """Something that a person should know; it may name slides and folders."""
+
     def planned(self, plan: Plan) -> None:
         """A slide's tiles are known."""
 
@@ -96,6 +102,14 @@ class Listeners(Listener):
     def begin(self, slides: int) -> None:
         for one in self._listeners:
             one.begin(slides)
+
+    def found(self, slides: int) -> None:
+        for one in self._listeners:
+            one.found(slides)
+
+    def note(self, message: str) -> None:
+        for one in self._listeners:
+            one.note(message)
 
     def planned(self, plan: Plan) -> None:
         for one in self._listeners:

@@ -8,15 +8,14 @@ import typer
 MAX_BAD = 0.2
 """Share of a slide that may be unreadable before it is quarantined, unless the user says otherwise."""
 
-Slides = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SLIDES...",
-        help="Slide files, URLs, folders (a DICOM folder is one slide), globs, or a CSV with the columns slide_id, "
-        "path and optional patient_id, site, mpp.",
-        show_default=False,
-    ),
-]
+_SLIDES = typer.Argument(
+    metavar="SLIDES...",
+    help="Slide files, URLs, folders (a DICOM folder is one slide), globs, or a CSV with the columns slide_id, "
+    "path and optional patient_id, site, mpp.",
+    show_default=False,
+)
+Slides = Annotated[list[str], _SLIDES]
+SlidesOrNone = Annotated[list[str] | None, _SLIDES]
 SlideMpp = Annotated[
     str | None,
     typer.Option(
@@ -61,3 +60,4 @@ Patience = Annotated[
 ]
 KeepFree = Annotated[str, typer.Option(metavar="SIZE", help="Room that is left free on the disk: 250MB, 2GB.")]
 TASK_LIMIT, PATIENCE, KEEP_FREE = "1h", "12h", "250MB"
+WATCH_STABLE_S = 10.0

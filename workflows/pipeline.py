@@ -20,26 +20,31 @@ from uuid import uuid4
 
 import numpy as np
 
-from workflows.cluster import check_folder_is_shared
+from workflows.cluster import check_store_is_shared
 from workflows.deaths import Deaths
 from workflows.extraction import ExtractConfig
 from workflows.failures import TRIES, Failure, failure, failure_of
+from workflows.in_work import InWork
 from workflows.intake import Intake, as_intake
 from workflows.listeners import ChunkDone, Listener, Listeners, Plan, SlideResult
 from workflows.quarantine_ledger import Ledger
 from workflows.source_hash import source_stamp
 from workflows.sources import SlideSource
 from workflows.tasks import check_bad, check_bad_of, extract_chunk, finish_slide, plan_slide
-from workflows.waiting import ArchiveGate, DiskGate, Gate, WaitingRoom, device_of, is_away
+from workflows.waiting import ArchiveGate, DiskGate, Gate, StoreGate, WaitingRoom, device_of, is_away
 from workflows.worker import Start, close_slides, encoder_name, guarded
-from wsi.errors import LostSchedulerError, SlideChangedError, StoreBusyError, TaskLimitError, WsiError
+from wsi.errors import LostSchedulerError, SlideChangedError, StoreBusyError, TaskLimitError, UsageError, WsiError
 from wsi.store import FeatureStore, store_path
+from wsi.store_url import StoreUrl
 from wsi.store_writer import FeatureWriter, slide_lock
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 COUNT_WORKERS_EVERY_S = 5.0
+STOPS_ALL = (DiskGate.reason, StoreGate.reason)
+"""Gates before which no slide is taken up: no other would fare better."""
+
 LOOK_UP_S = 1.0
 """So often the loop looks at clocks and gates when nothing else happens."""
 
@@ -70,7 +75,8 @@ def run_pipeline(
         Called in a task with the slide, its published store and the seconds spent on it so far; must travel to
         workers. What it returns is the result's `value`.
     folder : Path, optional
-        Where `finish` writes, and where is remembered what is quarantined; the stores' folder if not given.
+        Where `finish` writes, and where is remembered what is quarantined; the stores' folder if not given. Needed
+        where the stores are in a bucket.
 
     Raises
     ------
@@ -80,11 +86,14 @@ def run_pipeline(
         If every thread of this process hangs in a task.
     """
     config = config.absolute()
-    config.store.mkdir(parents=True, exist_ok=True)
-    folder = config.store if folder is None else folder.absolute()
+    if isinstance(config.store, Path):
+        config.store.mkdir(parents=True, exist_ok=True)
     if config.scheduler or config.cluster:
-        check_folder_is_shared(client, config.store)
-    yield from _Loop(client, config, listener, finish, folder).run(as_intake(sources))
+        check_store_is_shared(client, config.store)
+    run_folder = config.store if folder is None else folder.absolute()
+    if not isinstance(run_folder, Path):
+        raise UsageError(f"{run_folder}: stores in a bucket need a folder on this machine beside them; give `folder`")
+    yield from _Loop(client, config, listener, finish, run_folder).run(as_intake(sources))
     client.run(close_slides, on_error="ignore")
 
 
@@ -144,8 +153,8 @@ class _Job:
 class _Loop:
     def __init__(self, client: "Client", config: ExtractConfig, listener: Listener, finish: Any, folder: Path) -> None:
         self._client, self._config, self._listener, self._finish = client, config, listener, finish
-        self._folders = tuple(dict.fromkeys((config.store, folder)))
-        self._ledger = Ledger(folder)
+        self._folders = tuple(dict.fromkeys(one for one in (config.store, folder) if isinstance(one, Path)))
+        self._ledger, self._in_work = Ledger(folder), InWork(folder)
         self._topic = f"histograde-{uuid4().hex}"
         self._most_slides, self._threads, self._counted_s = 0, 1, -np.inf
         self._ways: dict[str, _Way] = {}
@@ -155,6 +164,7 @@ class _Loop:
         self._aside: list[_Way] = []
         self._deaths = Deaths(client)
         self._done: list[SlideResult] = []
+        self._again: list[SlideSource] = []
 
     def run(self, intake: Intake) -> Iterator[SlideResult]:
         self._client.subscribe_topic(self._topic, self._hear_start)
@@ -164,7 +174,7 @@ class _Loop:
                 self._admit(intake)
                 self._take_one_from_aside()
                 yield from self._taken()
-                if not self._ways and intake.over:
+                if not (self._ways or self._again) and intake.over:
                     return
                 self._listen()
                 self._end_overdue()
@@ -173,6 +183,7 @@ class _Loop:
             if self._client.status == "running":
                 self._client.unsubscribe_topic(self._topic)
             for way in self._ways.values():
+                self._in_work.end(way.slide_id)
                 way.lock.close()
 
     def _taken(self) -> Iterator[SlideResult]:
@@ -183,12 +194,21 @@ class _Loop:
     # --- admission
 
     def _admit(self, intake: Intake) -> None:
-        while self._may_admit() and (source := intake.take()) is not None:
+        while self._may_admit() and (source := self._next(intake)) is not None:
             source = absolute_source(source)
             device = device_of(source.path.parent) if isinstance(source.path, Path) else 0
             way = _Way(source, SlideResult(source), device)
             self._ways[source.slide_id] = way
             self._begin(way)
+
+    def _next(self, intake: Intake) -> SlideSource | None:
+        """A slide that is not in work: one that an intake gives again waits for tasks that outlived its failure."""
+        for number, waiting in enumerate(self._again):
+            if waiting.slide_id not in self._ways:
+                return self._again.pop(number)
+        while (source := intake.take()) is not None and source.slide_id in self._ways:
+            self._again.append(source)
+        return source
 
     def _may_admit(self) -> bool:
         """Slides in flight are bounded by the workers, which come and go; those that wait by `MOST_HELD`."""
@@ -199,7 +219,7 @@ class _Loop:
         in_flight = sum(way.under_way > 0 for way in self._ways.values())
         if in_flight >= self._most_slides or len(self._ways) - in_flight >= MOST_HELD:
             return False
-        if any(way.alone for way in self._ways.values()) or any(one.reason == "disk_full" for one in self._closed):
+        if any(way.alone for way in self._ways.values()) or any(one.reason in STOPS_ALL for one in self._closed):
             return False
         return not self._close_gate(DiskGate(self._folders, lambda: self._config.policy.keep_free))
 
@@ -207,8 +227,8 @@ class _Loop:
     def _closed(self) -> list[Gate]:
         return self._waiting.closed
 
-    def _begin(self, way: _Way) -> None:
-        """Take the slide's lock, and plan it unless it is known to be in vain."""
+    def _begin(self, way: _Way, job: "_Job | None" = None) -> None:
+        """Take the slide's lock, and plan it unless it is known to be in vain. `job` is an earlier try."""
         try:
             way.lock.enter_context(slide_lock(self._config.store, way.slide_id))
         except StoreBusyError as error:
@@ -218,7 +238,7 @@ class _Loop:
             self._waiting.later(_Job(way, "lock", None), BUSY_EVERY_S)
             return
         except Exception as error:  # whatever it is, it ends this slide only
-            self._failed(_Job(way, "lock", None), failure_of(way.slide_id, "plan", error))
+            self._failed(job or _Job(way, "lock", None), failure_of(way.slide_id, "plan", error))
             return
         known = None if self._config.policy.retry_quarantined else self._ledger.known(way.source, self._config)
         if known is not None:
@@ -226,7 +246,13 @@ class _Loop:
             self._close(way, known)
             self._free_if_idle(way)
             return
-        self._plan(way)
+        if self._in_work.died_alone(way.slide_id) and not self._config.policy.retry_quarantined:
+            self._close(way, failure(way.slide_id, "plan", "worker_killed", DIED["process"]))
+            self._free_if_idle(way)
+        elif self._in_work.begin(way.slide_id) >= DEATHS_BORNE:
+            self._set_aside(way, failure(way.slide_id, "plan", "worker_killed", DIED["process"]))
+        else:
+            self._plan(way)
 
     def _plan(self, way: _Way) -> None:
         self._go(_Job(way, "plan", plan_slide, (way.source, self._config)))
@@ -238,7 +264,7 @@ class _Loop:
             self._free_if_idle(job.way)
             return
         if job.function is None:
-            self._begin(job.way) if job.stage == "lock" else self._publish(job)
+            self._begin(job.way, job) if job.stage == "lock" else self._publish(job)
             return
         said = Start(self._topic, surely=job.way.alone or job.deaths + job.failed > 0)
         job.began_s, job.worker = None, ""
@@ -379,6 +405,10 @@ class _Loop:
             folder = way.source.path.parent
             if is_away(folder, way.device) and self._close_gate(ArchiveGate(folder, way.device), job):
                 return
+        if name == "unreachable" and isinstance(self._config.store, StoreUrl):
+            away = StoreGate(self._config.store, failed.message)
+            if not away.opens() and self._close_gate(away, job):
+                return
         if job.failed < TRIES.get(name, 1):
             after_s = self._config.policy.backoff_s(job.failed)
             self._listener.retried(failed, after_s)
@@ -403,12 +433,15 @@ class _Loop:
             self._close(way, failed)
             self._free_if_idle(way)
         elif job.deaths >= DEATHS_BORNE or job.failed >= LOSSES_BORNE:
-            way.aside, way.owed_bytes = True, 0
-            way.round += 1
-            self._listener.retried(failed, None)
-            self._free_if_idle(way)
+            self._set_aside(way, failed)
         else:
             self._go(job)
+
+    def _set_aside(self, way: _Way, failed: Failure) -> None:
+        way.aside, way.owed_bytes = True, 0
+        way.round += 1
+        self._listener.retried(failed, None)
+        self._free_if_idle(way)
 
     def _take_one_from_aside(self) -> None:
         """Try a slide by itself that may have ended workers, so that no other suffers, and none is blamed for it."""
@@ -416,6 +449,7 @@ class _Loop:
             return
         way = self._aside.pop(0)
         way.aside, way.alone = False, True
+        self._in_work.alone(way.slide_id)
         self._plan(way)
 
     def _end_overdue(self) -> None:
@@ -444,7 +478,7 @@ class _Loop:
         for reason in sorted(before - {one.reason for one in self._closed}):
             self._listener.resumed(reason)
 
-    def _close_gate(self, gate: DiskGate | ArchiveGate, *jobs: _Job, beside: int = 0) -> bool:
+    def _close_gate(self, gate: Gate, *jobs: _Job, beside: int = 0) -> bool:
         """Whether work must wait at a gate; it does so then."""
         if (isinstance(gate, DiskGate) and gate.opens_beside(beside)) or self._waiting.has_given_up(gate):
             return False
@@ -470,6 +504,7 @@ class _Loop:
             return
         if way.closed:
             if self._ways.pop(way.slide_id, None) is not None:
+                self._in_work.end(way.slide_id)
                 way.lock.close()
         elif way.aside and way not in self._aside:
             self._aside.append(way)
@@ -479,13 +514,16 @@ GONE = "the Dask scheduler is gone; start it and run the same command again"
 RESULT_S = 60.0
 DEATHS_BORNE, LOSSES_BORNE = 2, 10
 DIED = {
+    "process": "whole runs ended while it was in work, the last time with no other slide beside it",
     "worker_killed": "its task ended several worker processes, the last time with no other slide beside it",
     "out_of_memory": "its task ended several worker processes: the kernel stopped them for want of memory",
 }
 
 
 def chunk_bytes(writer: FeatureWriter) -> int:
-    """What one chunk of features takes on a disk, with its record."""
+    """What one chunk of features takes on a disk, with its record; nothing where the stores are in a bucket."""
+    if not isinstance(writer.store, Path):
+        return 0
     return writer.chunk_tiles * writer.dim * np.dtype(writer.dtype).itemsize + 8192
 
 

@@ -51,11 +51,19 @@ class Progress(Listener):
     def begin(self, slides: int) -> None:
         self._slides = slides
         self._start = self._last = time.monotonic()
-        if not self._terminal:
+        if slides and not self._terminal:
             print(f"{self._title}: {slides} slides", file=sys.stderr, flush=True)
         if self._dashboard is not None:
             self._say(f"  Dask's dashboard: {self._dashboard}")
         self._show()
+
+    def found(self, slides: int) -> None:
+        self._slides = slides
+        if self._bar is not None:
+            self._show()
+
+    def note(self, message: str) -> None:
+        self._say(f"  {message}")
 
     def planned(self, plan: Plan) -> None:
         self._share[plan.slide_id] = (0, max(len(plan.chunks), 1))

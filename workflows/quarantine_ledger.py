@@ -17,6 +17,7 @@ from workflows.failures import REMEMBERED, Failure
 from workflows.source_hash import source_stamp
 from workflows.sources import SlideSource
 from wsi.errors import WsiError
+from wsi.slide import slide_files
 from wsi.slide_url import SlideUrl
 
 LEDGER = ".quarantine.jsonl"
@@ -74,12 +75,15 @@ class Ledger:
 
 
 def _identity(source: SlideSource, config: ExtractConfig) -> str | None:
-    """A digest of everything on which a failure depends; None for a slide on a server, or one that is not there."""
+    """A digest of everything on which a failure depends; None for a slide on a server, or one that is not there.
+
+    A better copy may have the size and the modification time of the worse one, but not the time of its writing.
+    """
     if isinstance(source.path, SlideUrl):
         return None
     try:
-        stamp = source_stamp(source)
-    except WsiError:
+        stamp = [source_stamp(source), sorted(part.stat().st_ctime_ns for part in slide_files(source.path))]
+    except (WsiError, OSError):
         return None
     settings = [source.mpp, source.fallback_mpp, config.recipe, config.reader, config.max_bad, config.encoder]
     settings.append(config.policy.task_limit_s)

@@ -3,7 +3,9 @@
 Every line has `time` (UTC), `run` (an id of this start; the same command started again appends with another) and
 `event`; the others by event:
 
-    begin    version, command, slides, encoder, device, chunk_tiles, workers, pid, host, versions
+    begin    version, command, slides, encoder, device, chunk_tiles, workers, pid, host, versions, watching (folders, as
+             the user named them; empty if none is watched)
+    found    slides: how many there are by now, where a folder is watched
     planned  slide, content, tiles, chunks (still to be computed), seconds
     chunk    slide, chunk, tiles, bad, seconds, device ("cpu", or which card of which machine), computed
              (false: it lay there, its worker having ended before it could say so)
@@ -25,6 +27,7 @@ import socket
 import sys
 import threading
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -53,10 +56,19 @@ class RunLog(Listener):
     slides : int
         How many are to be done.
     config : ExtractConfig
+    watching : sequence of Path
+        Folders that are watched for more.
     """
 
     def __init__(
-        self, folder: Path, command: str, slides: int, config: ExtractConfig, *, alive_every_s: float = ALIVE_EVERY_S
+        self,
+        folder: Path,
+        command: str,
+        slides: int,
+        config: ExtractConfig,
+        watching: Sequence[Path] = (),
+        *,
+        alive_every_s: float = ALIVE_EVERY_S,
     ) -> None:
         self.dropped = 0
         self._path = folder / LOG
@@ -81,6 +93,7 @@ class RunLog(Listener):
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "versions": versions(),
+            "watching": list(map(str, watching)),
         }
 
     def __enter__(self) -> "RunLog":
@@ -104,6 +117,9 @@ class RunLog(Listener):
         if self.dropped:
             lines = f"{self.dropped} lines of {LOG} could not be written ({self._fault})"
             print(f"{lines}; results are not touched by it", file=sys.stderr, flush=True)
+
+    def found(self, slides: int) -> None:
+        self._write("found", {"slides": slides})
 
     def planned(self, plan: Plan) -> None:
         facts = {"content": plan.content_hash[:CONTENT_DIGITS], "tiles": plan.tiles, "chunks": len(plan.chunks)}

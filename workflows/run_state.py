@@ -76,6 +76,8 @@ class RunStatus:
         Lines that are no JSON or lack what they should have.
     paused : list of str
         What work waits for, as classes of failure: "disk_full", or "vanished" for an archive that is away.
+    watching : list of str
+        Folders that are watched for more slides; `slides_total` grows then.
     newer : bool
         The log is of a newer version than this program; figures may be incomplete.
     """
@@ -109,6 +111,7 @@ class RunStatus:
     unreadable_lines: int
     newer: bool
     paused: list[str] = field(default_factory=list)
+    watching: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class _Start:
         self.run = str(line["run"])
         self.command, self.host = str(line["command"]), str(line["host"])
         self.slides = int(line["slides"])
+        self.watching = list(map(str, line.get("watching", ())))
         self.newer = int(line["version"]) > LOG_VERSION
         self.begun_s = self.last_s = self.moved_s = time_s
         self.outcome: State | None = None
@@ -162,6 +166,8 @@ class _Start:
                 self._hear_chunk(line, time_s)
             case "slide":
                 self._hear_slide(line, time_s)
+            case "found":
+                self.slides = int(line["slides"])
             case "pause":
                 self.paused.add(str(line["reason"]))
             case "resume":
@@ -335,6 +341,7 @@ class RunLogReader:
             unreadable_lines=self._unreadable,
             newer=start.newer,
             paused=sorted(start.paused) if state == "running" else [],
+            watching=start.watching if state == "running" else [],
         )
 
 

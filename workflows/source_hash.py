@@ -4,7 +4,6 @@ import errno
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 from workflows.sources import SlideSource
 from wsi.errors import UnreadableSlideError, VanishedSlideError
@@ -12,6 +11,7 @@ from wsi.files import write_json
 from wsi.slide import hash_slide, slide_files
 from wsi.slide_url import SlideUrl
 from wsi.store import FeatureStore
+from wsi.store_url import StorePath
 
 NOTE = ".source.json"
 
@@ -85,6 +85,11 @@ def source_hash(source: SlideSource, store: FeatureStore | None, stamp: Stamp) -
     return hash_slide(source.path)
 
 
-def remember_hash(store: Path, content_hash: str, stamp: Stamp) -> None:
+def forget_hash(store: StorePath) -> None:
+    """Remove the note: a slide's files are known to have changed, whatever their stamps say."""
+    (store / NOTE).unlink(missing_ok=True)
+
+
+def remember_hash(store: StorePath, content_hash: str, stamp: Stamp) -> None:
     """Note the hash with the stamp that the files had before it, so that a second start need not read them again."""
     write_json(store / NOTE, {"stamp": stamp, "content_hash": content_hash})

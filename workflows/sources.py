@@ -3,7 +3,7 @@
 import csv
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,9 @@ SUFFIXES = frozenset(
     + (".png", ".jpg", ".jpeg", ".npy", ".isyntax", ".vsi")
 )
 """What counts as a slide in a folder; a file named by the user is taken whatever its suffix."""
+
+SINGLE = SUFFIXES - {".dcm"}
+"""Those of which each file is a slide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ def _of_two(one: SlideSource, other: SlideSource) -> SlideSource:
         If two lines of CSVs say different things of it.
     """
     for bare, described in ((other, one), (one, other)):
-        if bare == _source(bare.path, bare.fallback_mpp):
+        if bare == path_source(bare.path, bare.fallback_mpp):
             return described
     if replace(one, path=other.path) != other:
         raise UsageError(
@@ -115,7 +118,7 @@ def _resolve(argument: str, mpp: tuple[float, float] | None) -> Iterator[SlideSo
     if isinstance(path, SlideUrl):
         if path.suffix.lower() == ".csv":
             raise UsageError(f"{path}: a list of slides is read from a local file; fetch it first")
-        yield _source(path, mpp)
+        yield path_source(path, mpp)
     elif path.suffix.lower() == ".csv":
         yield from (replace(source, fallback_mpp=mpp) for source in read_slide_list(path))
     elif _is_side_folder(path):
@@ -126,44 +129,108 @@ def _resolve(argument: str, mpp: tuple[float, float] | None) -> Iterator[SlideSo
             paths = [path]
         if not paths:
             raise UsageError(f"{path}: no slide in this folder (known are {' '.join(sorted(SUFFIXES))})")
-        yield from (_source(part, mpp) for part in paths)
+        yield from (path_source(part, mpp) for part in paths)
     elif path.exists() or not glob.has_magic(argument):
-        yield _source(path, mpp)
+        yield path_source(path, mpp)
     else:
         matches = sorted(Path(match) for match in glob.glob(argument, recursive=True))
         if not matches:
             raise UsageError(f"{argument}: matches no file")
         for match in matches:
             if match.is_dir() and match.suffix.lower() not in SUFFIXES:
-                yield from () if _is_side_folder(match) else (_source(part, mpp) for part in _in_folder(match))
+                yield from () if _is_side_folder(match) else (path_source(part, mpp) for part in _in_folder(match))
             else:
                 yield from _resolve(str(match), mpp)
 
 
-def _source(path: SlideLocation, mpp: tuple[float, float] | None) -> SlideSource:
+def path_source(path: SlideLocation, mpp: tuple[float, float] | None) -> SlideSource:
+    """A slide of which nothing is known but where it is, and maybe a fallback for its pixel size (um/px)."""
     slide_id = path_slide_id(path)
     return SlideSource(slide_id, path, patient_id=slide_id, fallback_mpp=mpp)
 
 
-def _in_folder(folder: Path, above: frozenset[str] = frozenset()) -> list[Path]:
-    """Slides below a folder. DICOM instances in one folder are one slide; side folders of MIRAX hold none.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One folder, and what in it is a slide.
+
+    Attributes
+    ----------
+    folder : Path
+    real : str
+        The same with all links resolved.
+    names : tuple of str
+        All that is in it, sorted; hidden names too.
+    slides : tuple of str
+        Names of slides that are a file.
+    is_slide : bool
+        Whether the folder itself is one: DICOM instances in one folder are.
+    links : frozenset of str
+        Which names are symbolic links.
+    """
+
+    folder: Path
+    real: str
+    names: tuple[str, ...]
+    slides: tuple[str, ...]
+    is_slide: bool
+    links: frozenset[str]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The slides."""
+        return [self.folder / name for name in self.slides] + ([self.folder] if self.is_slide else [])
+
+
+def walk_folder(
+    folder: Path, failed: Callable[[Path, OSError], None], leave_out: Collection[str] = ()
+) -> Iterator[Listing]:
+    """List a folder and those below it, one at a time; side folders of MIRAX and stores hold no slides.
 
     A link that leads nowhere counts: its slide is missed by name. One that leads back up is not followed.
+
+    Parameters
+    ----------
+    failed : callable
+        Called with a folder that cannot be listed, and the error.
+    leave_out : collection of str
+        Folders that are not entered, with all links resolved.
     """
-    if (place := os.path.realpath(folder)) in above:
-        return []
+    ahead: list[tuple[Path, frozenset[str]]] = [(folder, frozenset())]
+    while ahead:
+        folder, above = ahead.pop()
+        real = os.path.realpath(folder)
+        if real in above or real in leave_out:
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                parts = {entry.name: (_is_folder(entry), entry.is_symlink()) for entry in entries}
+        except OSError as error:
+            failed(folder, error)
+            continue
+        names = sorted(parts)
+        shown = [(name, os.path.splitext(name)[1].lower()) for name in names if name[0] != "."]
+        slides = tuple(name for name, suffix in shown if suffix in SINGLE and not parts[name][0])
+        is_slide = any(suffix == ".dcm" and not parts[name][0] for name, suffix in shown)
+        links = frozenset(name for name, (_, is_link) in parts.items() if is_link)
+        yield Listing(folder, real, tuple(names), slides, is_slide, links)
+        below = [name for name, suffix in shown if parts[name][0] and suffix != ".zarr" and f"{name}.mrxs" not in parts]
+        ahead += [(folder / name, above | {real}) for name in reversed(below)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        parts = sorted(part for part in folder.iterdir() if not part.name.startswith("."))
-    except OSError as error:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Slides below a folder."""
+
+    def refuse(folder: Path, error: OSError) -> None:
         raise UsageError(f"{folder}: cannot be listed ({error.strerror})") from error
-    files = [part for part in parts if not part.is_dir() and part.suffix.lower() in SUFFIXES]
-    slides = [part for part in files if part.suffix.lower() != ".dcm"]
-    if len(slides) < len(files):
-        slides.append(folder)
-    for part in parts:
-        if part.is_dir() and not _is_side_folder(part) and part.suffix != ".zarr":
-            slides += _in_folder(part, above | {place})
-    return slides
+
+    return [path for listing in walk_folder(folder, refuse) for path in listing.paths]
 
 
 def _is_side_folder(folder: Path) -> bool:

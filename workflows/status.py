@@ -97,7 +97,9 @@ def rows(status: "RunStatus") -> list[tuple[str, str]]:
         ("elapsed", clock(status.elapsed_s)),
     ]
     if status.state == "running":
-        found.append(("left", "not known yet" if status.left_s is None else f"about {clock(status.left_s)}"))
+        if status.watching:
+            found.append(("watching", ", ".join(status.watching)))
+        found.append(("left", _left(status)))
         found.append(("now", f"{_rate(status, recent=True)}, over the last {clock(status.recent.seconds)}"))
     found.append(("whole run", _rate(status, recent=False)))
     found.append(("bad tiles", f"{status.bad_tiles:,}"))
@@ -125,8 +127,21 @@ def _state(status: "RunStatus") -> str:
 
 WAITS_FOR = {
     "disk_full": "the disk is full; make room and it goes on",
+    "unreachable": "the server of the stores does not answer; it goes on when it does",
     "vanished": "the archive is away; bring it back and it goes on",
 }
+
+
+def _left(status: "RunStatus") -> str:
+    from workflows.progress import clock
+
+    if _waits_for_slides(status):
+        return "nothing, until a slide comes"
+    return "not known yet" if status.left_s is None else f"about {clock(status.left_s)}"
+
+
+def _waits_for_slides(status: "RunStatus") -> bool:
+    return bool(status.watching) and status.slides_done + status.slides_quarantined >= status.slides_total
 
 
 def _gpu(status: "RunStatus") -> str:
@@ -145,7 +160,7 @@ def _notes(status: "RunStatus") -> list[str]:
     from workflows.run_state import RECENT_S
 
     notes = []
-    if status.state == "running" and status.idle_s > RECENT_S:
+    if status.state == "running" and status.idle_s > RECENT_S and not _waits_for_slides(status):
         notes.append(f"alive, but no slide has moved for {clock(status.idle_s)}")
     if status.starts > 1:
         notes.append(f"started {status.starts} times in this folder; these are the figures of the last start")

@@ -1,11 +1,9 @@
 """The tasks that a slide's way is made of: plan, extract chunk by chunk, finish. They run on workers."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +15,14 @@ from workflows.listeners import ChunkDone, Plan
 from workflows.source_hash import check_there, missed_by_name, remember_hash, source_hash, source_stamp
 from workflows.sources import SlideSource
 from workflows.worker import encoder_place, slide_and_grid, worker_encoder
-from wsi.errors import NoTissueError, RecipeMismatchError, TooManyBadTilesError, WsiError
+from wsi.errors import NoTissueError, RecipeMismatchError, TooManyBadTilesError, UnreachableStoreError, WsiError
 from wsi.files import sweep_temporaries
 from wsi.glass import check_brightfield
 from wsi.overview import check_readable, read_overview
 from wsi.qc import find_tissue_with_qc
 from wsi.slide import Slide
 from wsi.store import FeatureStore, store_path, verify_folder
+from wsi.store_url import StorePath
 from wsi.store_writer import (
     FeatureWriter,
     begin_features,
@@ -120,13 +119,13 @@ def _still_fits(store: FeatureStore, slide: Slide, config: ExtractConfig) -> boo
     return True
 
 
-def _published(path: Path) -> FeatureStore | None:
+def _published(path: StorePath) -> FeatureStore | None:
     """The store if there is one whose description can be read; what cannot be is planned anew."""
     if not path.exists():
         return None
     try:
         return FeatureStore(path)
-    except RecipeMismatchError:
+    except (RecipeMismatchError, UnreachableStoreError):
         raise
     except WsiError:
         return None
@@ -192,7 +191,7 @@ def _read_and_encode(
     return bad
 
 
-def finish_slide(finish: Any, source: SlideSource, path: Path, spent_s: float) -> tuple[Any, dict[str, float]]:
+def finish_slide(finish: Any, source: SlideSource, path: StorePath, spent_s: float) -> tuple[Any, dict[str, float]]:
     """Run what follows extraction, and say how long it took."""
     clock = _Clock()
     with missed_by_name(source):
@@ -221,7 +220,7 @@ def check_bad_of(writer: FeatureWriter, max_bad: float) -> None:
     try:
         check_bad(writer.store.stem, writer.bad_tiles(), writer.tiles, max_bad)
     except TooManyBadTilesError:
-        shutil.rmtree(writer.stage)
+        writer.discard()
         raise
 
 

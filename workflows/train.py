@@ -14,6 +14,7 @@ from mil.intervals import Interval, score
 from wsi.cohort_index import open_cohort
 from wsi.errors import UsageError
 from wsi.store import FeatureStore
+from wsi.store_url import StorePath, store_location
 
 if TYPE_CHECKING:
     from mil.bag import StoreBags
@@ -61,7 +62,7 @@ class TrainConfig:
         Hyper-parameters of the model.
     """
 
-    store: Path
+    store: StorePath
     labels: Path
     out: Path
     model: str = "abmil"
@@ -128,7 +129,7 @@ class TrainResult:
 
 
 def command(
-    store: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the feature stores.")],
+    store: Annotated[str, typer.Option(metavar="DIR", help="Folder of the feature stores, or s3://BUCKET/PREFIX.")],
     labels: Annotated[Path, typer.Option(metavar="CSV", help="slide_id, label and optional patient_id, site, fold.")],
     out: Annotated[Path, typer.Option(metavar="MODEL", help="Folder of the model; an older model there is replaced.")],
     model: Annotated[str, typer.Option(help="abmil, autopool, topk, mean or max.")] = "abmil",
@@ -159,7 +160,7 @@ def command(
     """
     names = tuple(name.strip() for name in classes.split(",")) if classes else None
     config = TrainConfig(
-        store, labels, out, model, task, encoder, loss, names,  # type: ignore[arg-type]
+        store_location(store), labels, out, model, task, encoder, loss, names,  # type: ignore[arg-type]
         folds, fold_by, seed, epochs, device, allow_missing,  # type: ignore[arg-type]
     )  # fmt: skip
     train(config, typer.echo)

@@ -8,11 +8,16 @@ import typer
 
 if TYPE_CHECKING:
     from wsi.store_check import Finding
+    from wsi.store_url import StorePath
 
 
 def command(
     store: Annotated[
-        Path, typer.Argument(metavar="ROOT", help="A folder of stores, one <slide>.zarr, or the --out of `grade`.")
+        str,
+        typer.Argument(
+            metavar="ROOT",
+            help="A folder of stores, one <slide>.zarr (both also as s3://...), or the --out of `grade`.",
+        ),
     ],
     workers: Annotated[int, typer.Option(min=0, help="Stores checked at once; 0 is one a core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.", metavar="")] = False,
@@ -31,7 +36,9 @@ def command(
     """
     import json
 
-    found = check(store, workers)
+    from wsi.store_url import store_location
+
+    found = check(store_location(store), workers)
     typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))
     if found.damaged:
         raise typer.Exit(1)
@@ -84,7 +91,7 @@ def _line(one: "Finding") -> str:
     return f"{one.store} {one.what}" if beside else one.line()
 
 
-def verify(root: Path) -> tuple[list[str], int]:
+def verify(root: "StorePath") -> tuple[list[str], int]:
     """Check a folder of stores or of a run: the lines of the report, and how many stores and slides are damaged.
 
     Raises
@@ -96,7 +103,7 @@ def verify(root: Path) -> tuple[list[str], int]:
     return found.lines(), found.damaged
 
 
-def check(root: Path, workers: int = 0) -> Verdict:
+def check(root: "StorePath", workers: int = 0) -> Verdict:
     """Check all stores below a folder, or all that a run left.
 
     Parameters
@@ -108,12 +115,14 @@ def check(root: Path, workers: int = 0) -> Verdict:
     ------
     UsageError
         If there is nothing to check.
+    UnreachableStoreError
+        If the server of a bucket does not answer: that says nothing of the stores.
     """
     from workflows.run_check import is_run, stores_of_run
 
     verdict = Verdict()
-    stores: Path | None = root
-    if is_run(root):
+    stores: StorePath | None = root
+    if isinstance(root, Path) and is_run(root):
         _check_run(root, verdict, workers)
         stores = stores_of_run(root)
     if stores is not None:
@@ -133,7 +142,7 @@ def _check_run(run: Path, verdict: Verdict, workers: int) -> None:
             counter.add(noted=verdict.add(findings))
 
 
-def _check_stores(root: Path, verdict: Verdict, workers: int) -> None:
+def _check_stores(root: "StorePath", verdict: Verdict, workers: int) -> None:
     from workflows.counter import Counter
     from wsi.store_check import check_store, store_paths, unfinished_beside
     from wsi.threads import in_order

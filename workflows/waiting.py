@@ -9,6 +9,9 @@ from itertools import count
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from wsi.errors import UnreachableStoreError
+from wsi.store_url import StoreUrl
+
 Work = TypeVar("Work")
 
 LOOK_EVERY_S = 1.0
@@ -91,6 +94,31 @@ class ArchiveGate:
 
     def opens(self) -> bool:
         return not is_away(self._folder, self._device)
+
+
+class StoreGate:
+    """Opens when the server answers that holds the stores.
+
+    Parameters
+    ----------
+    store : StoreUrl
+    said : str
+        What was the matter.
+    """
+
+    scope = reason = "unreachable"
+
+    def __init__(self, store: StoreUrl, said: str) -> None:
+        self._store = store
+        self.key = f"store {store}"
+        self.message = f"paused: {said}; it goes on by itself once the stores can be reached"
+
+    def opens(self) -> bool:
+        try:
+            self._store.is_dir()
+        except UnreachableStoreError:
+            return False
+        return True
 
 
 def is_away(folder: Path, device: int) -> bool:

@@ -18,6 +18,7 @@ from workflows.sources import SlideSource
 from wsi.errors import RecipeMismatchError
 from wsi.slide import Slide
 from wsi.store import FeatureStore
+from wsi.store_url import StorePath
 
 OPEN_SLIDES_A_THREAD = 2
 SAID_AFTER_S, SURELY_AFTER_S = 0.005, 0.1
@@ -77,7 +78,9 @@ def encoder_name(config: ExtractConfig) -> str:
     return worker_encoder(config).card.name
 
 
-def slide_and_grid(source: SlideSource, store: Path, config: ExtractConfig, *, anew: bool = False) -> tuple[Slide, Any]:
+def slide_and_grid(
+    source: SlideSource, store: StorePath, config: ExtractConfig, *, anew: bool = False
+) -> tuple[Slide, Any]:
     """An open slide and its grid, the last few kept by each thread; `anew` opens it once more."""
     kept: OrderedDict[Any, tuple[Slide, Any]] = _kept.__dict__.setdefault("slides", OrderedDict())
     digest = FeatureStore(store).grid_sha256

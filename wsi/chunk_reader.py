@@ -89,15 +89,6 @@ def plain_layout(array_json: bytes) -> PlainLayout | None:
     return PlainLayout(rows, dim, chunk_shape[0], np.dtype(meta["data_type"]).newbyteorder("<"))
 
 
-def stored_crc32c(chunk: Path) -> int:
-    """The checksum that a chunk file ends in, unchecked; -1 if it is too short to have one."""
-    with chunk.open("rb") as handle:
-        if handle.seek(0, os.SEEK_END) < CRC_BYTES:
-            return -1
-        handle.seek(-CRC_BYTES, os.SEEK_END)
-        return int.from_bytes(handle.read(), "little")
-
-
 class PlainChunks:
     """The rows of one array of plain chunks.
 

@@ -16,6 +16,7 @@ from wsi.chunk_reader import SETTLED_NS
 from wsi.errors import CorruptStoreError, UsageError, WsiError
 from wsi.index_file import IndexRow, Stamp, read_index, read_slide_ids
 from wsi.store import FeatureStore, open_stores
+from wsi.store_url import StorePath, store_location
 from wsi.threads import in_order
 
 Result = TypeVar("Result")
@@ -233,11 +234,11 @@ class CohortStores(Mapping[str, FeatureStore]):
         return self._open[slide_id]
 
 
-def open_cohort(root: str | Path) -> Mapping[str, FeatureStore]:
+def open_cohort(root: str | StorePath) -> Mapping[str, FeatureStore]:
     """All published stores below a folder by slide_id, sorted, as `wsi.store.open_stores` has them.
 
-    Where there is an index, stores that it knows as they are are opened only when they are asked for. Without one, or
-    without pyarrow, every store is opened.
+    Where there is an index, stores that it knows as they are are opened only when they are asked for. In a bucket there
+    is none. Without one, or without pyarrow, every store is opened.
 
     Raises
     ------
@@ -246,7 +247,9 @@ def open_cohort(root: str | Path) -> Mapping[str, FeatureStore]:
     CorruptStoreError
         If a store that the index does not know is damaged.
     """
-    folder = Path(root)
+    folder = store_location(root)
+    if not isinstance(folder, Path):
+        return open_stores(folder)
     known = read_slide_ids(folder) if folder.suffix != ".zarr" else {}
     if not known:
         return open_stores(root)

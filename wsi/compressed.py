@@ -14,7 +14,7 @@ import numpy as np
 from wsi.errors import TileReadError
 from wsi.jpeg_stream import Colour, JpegHead, StreamDoubt, check_scan, read_head
 from wsi.kernels import axis_weights
-from wsi.resample import LevelWindow, level_window
+from wsi.resample import LevelView, LevelWindow
 from wsi.slide import CompressedSlide, Slide
 from wsi.tiles import TileGrid
 
@@ -93,9 +93,9 @@ class CompressedReader:
 
     def read(self, rows: np.ndarray) -> CompressedBatch:
         """Streams and geometry of the tiles at `rows` (ascending)."""
-        info, side_px0 = self._slide.info, self._grid.side_px0
+        view, side_px0 = LevelView(self._slide.info, self._level), self._grid.side_px0
         windows = {
-            row: level_window(info, (x, y, *side_px0), self._level)
+            row: view.window((x, y, *side_px0))
             for row, (x, y) in zip(rows.tolist(), self._grid.coords[rows].tolist(), strict=True)
         }
         needs = {row: self._places(window) for row, window in windows.items()}

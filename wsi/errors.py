@@ -107,6 +107,16 @@ class CorruptStoreError(WsiError, ValueError):
     remedy = "run `histograde extract` again on the same slide: it repairs what is damaged"
 
 
+class UnreachableStoreError(WsiError, RuntimeError):
+    """A server does not give or take a feature store's objects: it is away, or denies them.
+
+    No `OSError`: what could not be asked for must never pass for what is missing or damaged.
+    """
+
+    code = "unreachable"
+    remedy = "check network, server and credentials, then run the same command again: it goes on where it stopped"
+
+
 class UnreadableFeaturesError(WsiError, ValueError):
     """A file of features that another program made cannot be taken over."""
 

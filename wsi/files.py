@@ -1,17 +1,24 @@
-"""Files that are either whole or not there, and digests of them."""
+"""Files that are either whole or not there, and digests of them; on a disk, or as objects in a bucket."""
 
 import json
 import os
 import re
+import shutil
 import socket
 import time
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from wsi.store_url import StorePath, StoreUrl
 
-def write_atomic(path: Path, data: bytes) -> None:
+
+def write_atomic(path: StorePath, data: bytes) -> None:
     """Write a file so that a crash leaves the old one or the new one, and power loss cannot tear it."""
+    if isinstance(path, StoreUrl):
+        path.write_bytes(data)
+        return
     temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as handle:
@@ -23,11 +30,13 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def sweep_temporaries(folder: Path, *, below: bool = True) -> None:
+def sweep_temporaries(folder: StorePath, *, below: bool = True) -> None:
     """Remove what processes that are gone left in a folder, and `below` it: temporary files of `write_atomic`.
 
-    Those of a live process of this machine stay, and those of another machine for a day.
+    Those of a live process of this machine stay, and those of another machine for a day. In a bucket there are none.
     """
+    if isinstance(folder, StoreUrl):
+        return
     for path in folder.rglob(".*.tmp") if below else folder.glob(".*.tmp"):
         found = TEMPORARY.fullmatch(path.name)
         if found is not None and _is_left(path, found["host"], int(found["pid"])):
@@ -62,7 +71,7 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: StorePath, value: Any) -> None:
     """Write JSON atomically."""
     write_atomic(path, to_json(value))
 
@@ -76,18 +85,59 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def file_record(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of a file, as a manifest keeps them."""
-    data = path.read_bytes()
+def record_of(data: bytes) -> dict[str, Any]:
+    """Size and SHA-256 of a file's bytes, as a manifest keeps them."""
     return {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+
+
+def file_record(path: StorePath) -> dict[str, Any]:
+    """Size and SHA-256 of a file."""
+    return record_of(path.read_bytes())
+
+
+def files_below(folder: StorePath) -> list[str]:
+    """All files below a folder by their way from it, sorted."""
+    if isinstance(folder, StoreUrl):
+        from wsi import object_store
+
+        return list(object_store.below(folder))
+    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def read_each(paths: Iterable[StorePath]) -> list[bytes | None]:
+    """Several files, of a bucket some at once; None for those that are not there or cannot be read."""
+    from wsi import object_store
+
+    def one(path: StorePath) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except OSError:
+            return None
+
+    paths = list(paths)
+    far = any(isinstance(path, StoreUrl) for path in paths)
+    return object_store.each(one, paths) if far else [one(path) for path in paths]
+
+
+def remove_tree(folder: StorePath, *, ignore_errors: bool = False) -> None:
+    """Remove a folder with all that is in it, if it is there; `ignore_errors` leaves what a disk does not let go."""
+    if isinstance(folder, StoreUrl):
+        from wsi import object_store
+
+        object_store.remove(folder / name for name in object_store.below(folder))
+    elif folder.exists():
+        shutil.rmtree(folder, ignore_errors=ignore_errors)
 
 
 def folder_records(folder: Path) -> dict[str, dict[str, Any]]:
     """`file_record` of every file below a folder by its relative path; hidden ones and `manifest.json` left out."""
-    records = {}
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if path.is_file() and not hidden and relative.name != "manifest.json":
-            records[relative.as_posix()] = file_record(path)
-    return records
+    return {
+        name: file_record(folder / name)
+        for name in files_below(folder)
+        if not is_hidden(name) and name.rpartition("/")[2] != "manifest.json"
+    }
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a part of a relative path starts with a dot, as what is not published does."""
+    return any(part.startswith(".") for part in name.split("/"))

@@ -68,9 +68,8 @@ def _rings(mask: np.ndarray) -> list[np.ndarray]:
     ):  # a right turn, tried last, wins: it stays with the same pixel where two meet at a corner
         candidate = (direction + turn) % 4
         follow = np.where(out[candidate, end_y, end_x], candidate, follow)
-    index = np.full(out.shape, -1, np.int64)
-    index[direction, y, x] = np.arange(len(direction))
-    following = index[follow, end_y, end_x].tolist()
+    places = np.ravel_multi_index((direction, y, x), out.shape)  # ascending
+    following = np.searchsorted(places, np.ravel_multi_index((follow, end_y, end_x), out.shape)).tolist()
     corner = (follow != direction).tolist()
     vertices = (end_y * width + end_x).tolist()
     rings = []

@@ -133,30 +133,48 @@ def best_reduction(
     return max(factor for factor in slide.reductions(level) if factor == 1 or suits(factor))
 
 
-def level_window(
-    info: SlideInfo,
-    rect_px0: tuple[float, float, float, float],
-    level: int,
-    reduce: int = 1,
-    kernel: Kernel = "area",
-    size_px: tuple[int, int] | None = None,
-) -> LevelWindow:
-    """The pixels of a level, reduced, to read for a rectangle in level-0 pixels.
+class LevelView:
+    """A level as seen at a reduction: which of its pixels to read for rectangles in level-0 pixels.
 
     Parameters
     ----------
-    kernel, size_px
-        With the (w, h) to which the rectangle will be resampled, also what the kernel reaches for around it.
+    level, reduce : int
+        The level, and how many times smaller it is decoded.
     """
-    x, y, w, h = rect_px0
-    dx, dy = (factor * reduce for factor in info.level_downsample(level))
-    level_w, level_h = (-(-size // reduce) for size in info.level_sizes_px[level])
-    around_x, around_y = 0.0, 0.0
-    if size_px is not None:
-        around_x, around_y = reach(x / dx, w / dx, size_px[0], kernel), reach(y / dy, h / dy, size_px[1], kernel)
-    left, right = _whole_pixels(x / dx, (x + w) / dx, around_x, level_w)
-    top, bottom = _whole_pixels(y / dy, (y + h) / dy, around_y, level_h)
-    return LevelWindow(left, top, right - left, bottom - top, (x / dx - left, y / dy - top, w / dx, h / dy))
+
+    def __init__(self, info: SlideInfo, level: int, reduce: int = 1):
+        dx, dy = info.level_downsample(level)
+        self.scale = dx * reduce, dy * reduce
+        self._size_px = tuple(-(-size // reduce) for size in info.level_sizes_px[level])
+
+    def window(
+        self,
+        rect_px0: tuple[float, float, float, float],
+        kernel: Kernel = "area",
+        size_px: tuple[int, int] | None = None,
+    ) -> LevelWindow:
+        """The pixels to read for a rectangle (x, y, w, h), level-0 pixels.
+
+        Parameters
+        ----------
+        kernel, size_px
+            With the (w, h) to which the rectangle will be resampled, also what the kernel reaches for around it.
+        """
+        x, y, w, h = rect_px0
+        size_w, size_h = (0, 0) if size_px is None else size_px
+        left, width, start_x, length_x = _span(x, w, self.scale[0], size_w, kernel, self._size_px[0])
+        top, height, start_y, length_y = _span(y, h, self.scale[1], size_h, kernel, self._size_px[1])
+        return LevelWindow(left, top, width, height, (start_x, start_y, length_x, length_y))
+
+
+@lru_cache(maxsize=1 << 13)
+def _span(
+    start_px0: float, length_px0: float, scale: float, size: int, kernel: Kernel, limit: int
+) -> tuple[int, int, float, float]:
+    """First pixel and number of pixels to read along one axis, and the interval within them; rows of tiles share it."""
+    start, stop, length = start_px0 / scale, (start_px0 + length_px0) / scale, length_px0 / scale
+    first, last = _whole_pixels(start, stop, reach(start, length, size, kernel) if size else 0.0, limit)
+    return first, last - first, start - first, length
 
 
 def _whole_pixels(start: float, stop: float, around: float, limit: int) -> tuple[int, int]:
@@ -201,7 +219,8 @@ def read_scaled(
     if level is None:
         level = slide.info.best_level(downsample)
     reduce = best_reduction(slide, level, np.array([[x, y]]), (w, h), size_px)
-    dx, dy = (factor * reduce for factor in slide.info.level_downsample(level))
+    view = LevelView(slide.info, level, reduce)
+    dx, dy = view.scale
     per_row = max(1.0, (w / dx) * (h / dy) / size_px[1])
     rows = max(1, int(MAX_BAND_PX / per_row))
     columns = max(1, min(size_px[0], int(size_px[0] * MAX_BAND_PX / per_row)))
@@ -210,7 +229,7 @@ def read_scaled(
         part = out[top : top + rows, left : left + columns]
         height, width = part.shape[:2]
         band = (x + w * left / size_px[0], y + h * top / size_px[1], w * width / size_px[0], h * height / size_px[1])
-        window = level_window(slide.info, band, level, reduce)
+        window = view.window(band)
         pixels = read_window(slide, level, window.left, window.top, window.width, window.height, reduce)
         part[...] = resize_rect(pixels, window.rect, (width, height))
     return out

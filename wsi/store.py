@@ -5,26 +5,29 @@
         features/.<encoder>.partial/    the same while it is made, with one journal record per finished chunk
 
 The grid and each encoder's features are staged in a hidden folder and renamed into place, so that a reader
-sees all of them or nothing. Chunks carry CRC-32C inside Zarr; the manifest has it too, and their SHA-256.
+sees all of them or nothing. In a bucket, where nothing can be renamed, they are made in their place and count once
+their manifest is there. Chunks carry CRC-32C inside Zarr; the manifest has it too, and their SHA-256.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
-from wsi.chunk_reader import PlainChunks, plain_layout, stored_crc32c
+from wsi.chunk_reader import PlainChunks, plain_layout
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
-from wsi.files import file_record
+from wsi.far_chunks import FarChunks
+from wsi.files import files_below, is_hidden, record_of
 from wsi.packed_array import packed_array
 from wsi.slide import SlideInfo
+from wsi.store_arrays import array_of, last_crc32c
+from wsi.store_url import StorePath, StoreUrl, store_location
 from wsi.tiles import BadTile, Places, TileGrid, TileSpec
 from wsi.tissue import TissueMask
 
@@ -46,10 +49,10 @@ class Damage:
 class _Features:
     """What a store has read of one encoder's features; `stamp` tells one publication from another."""
 
-    stamp: tuple[int, ...]
+    stamp: tuple[int | str, ...]
     meta: Mapping[str, Any]
     bad: tuple[BadTile, ...]
-    chunks: PlainChunks | None
+    chunks: PlainChunks | FarChunks | None
 
 
 class FeatureStore:
@@ -57,8 +60,8 @@ class FeatureStore:
 
     Parameters
     ----------
-    path : path
-        `<slide_id>.zarr`.
+    path : path or StoreUrl
+        `<slide_id>.zarr`, on a disk or in a bucket; as text "s3://bucket/prefix/<slide_id>.zarr".
 
     Raises
     ------
@@ -66,19 +69,21 @@ class FeatureStore:
         If it is not a store, or its description cannot be read.
     RecipeMismatchError
         If a newer version of the format wrote it.
+    UnreachableStoreError
+        Of a store in a bucket, here and wherever it is read: if the server does not answer.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | StorePath):
+        self.path = store_location(path)
         self.meta = _group_meta(self.path)
         found = self.meta.get("format_version")
         if found != FORMAT_VERSION:
             raise RecipeMismatchError(
                 f"{self.path.name}: format version {found}, this program reads {FORMAT_VERSION}; use a newer histograde"
             )
-        self._checked: set[Path] = set()
+        self._checked: set[StorePath] = set()
         self._known: dict[str, _Features] = {}
-        self._manifests: dict[Path, tuple[tuple[int, ...], Mapping[str, Any]]] = {}
+        self._manifests: dict[StorePath, tuple[tuple[int | str, ...], Mapping[str, Any]]] = {}
         self._checked_bytes(self.path, "zarr.json")
 
     @property
@@ -98,6 +103,8 @@ class FeatureStore:
     def encoders(self) -> list[str]:
         """Names of the encoders whose features are published here, sorted."""
         folder = self.path / "features"
+        if isinstance(folder, StoreUrl):
+            return _finished_and_begun(folder)[0]
         names = folder.iterdir() if folder.is_dir() else ()
         return sorted(part.name for part in names if part.is_dir() and not part.name.startswith("."))
 
@@ -224,23 +231,20 @@ class FeatureStore:
     def _features(self, encoder: str) -> _Features:
         """What is known of an encoder's features, read again when they have been published anew."""
         folder = self.path / "features" / encoder
-        try:
-            stamp = _stamp(f"{folder}/manifest.json")
-        except OSError:
-            stamp = ()
+        stamp = _manifest_stamp(folder)
         known = self._known.get(encoder)
         if known is None or known.stamp != stamp or not stamp:
             known = self._known[encoder] = self._read_features(encoder, stamp)
         return known
 
-    def _read_features(self, encoder: str, stamp: tuple[int, ...]) -> _Features:
+    def _read_features(self, encoder: str, stamp: tuple[int | str, ...]) -> _Features:
         if encoder not in self.encoders:
             have = ", ".join(self.encoders) or "none"
             raise CorruptStoreError(
                 f"{self.path.name}: no complete features by {encoder!r} (there are: {have}); run `histograde extract`"
             )
         folder = self.path / "features" / encoder
-        self._checked = {path for path in self._checked if folder not in path.parents}
+        self._checked = {path for path in self._checked if not str(path).startswith(f"{folder}/")}
         self._checked_bytes(folder, "zarr.json")
         codes = self._array(f"features/{encoder}/bad")
         bad: tuple[BadTile, ...] = ()
@@ -249,14 +253,17 @@ class FeatureStore:
             bad = tuple(BadTile(int(row), reasons[codes[row] - 1]) for row in np.flatnonzero(codes))
         return _Features(stamp, _group_meta(folder), bad, self._plain_chunks(folder))
 
-    def _plain_chunks(self, folder: Path) -> PlainChunks | None:
+    def _plain_chunks(self, folder: StorePath) -> PlainChunks | FarChunks | None:
         """The features as chunks that can be read by position; None if only Zarr can read them."""
         layout = plain_layout(self._checked_bytes(folder, "values/zarr.json"))
         if layout is None:
             return None
         files = self._files(folder)
         records = [files.get(f"values/c/{chunk}/0") for chunk in range(-(-layout.rows // layout.chunk_rows))]
-        return PlainChunks(folder / "values", layout, records, self._damaged)
+        values = folder / "values"
+        if isinstance(values, StoreUrl):
+            return FarChunks(values, layout, records, self._damaged)
+        return PlainChunks(values, layout, records, self._damaged)
 
     def _array(self, name: str) -> np.ndarray:
         """A small array as a whole, compared with the manifest and with its own CRC."""
@@ -273,28 +280,27 @@ class FeatureStore:
     def _open(self, name: str) -> zarr.Array:
         """An array through Zarr, after a comparison of all its files with the manifest."""
         base, leaf = self._parted(name)
-        for file in self._files(base):
-            if file.startswith(f"{leaf}/"):
-                self._checked_bytes(base, file)
+        names = [file for file in self._files(base) if file.startswith(f"{leaf}/")]
+        if isinstance(self.path, StoreUrl):
+            return array_of({file: self._checked_bytes(base, file) for file in names}, leaf)
+        for file in names:
+            self._checked_bytes(base, file)
         return zarr.open_array(self.path / name, mode="r")
 
-    def _parted(self, name: str) -> tuple[Path, str]:
+    def _parted(self, name: str) -> tuple[StorePath, str]:
         """The folder whose manifest lists an array, and the array's name there."""
         folder, _, leaf = name.rpartition("/")
         return (self.path / folder if folder else self.path), leaf
 
-    def _files(self, base: Path) -> Mapping[str, Any]:
+    def _files(self, base: StorePath) -> Mapping[str, Any]:
         """What the manifest of a folder lists, read again when it has changed."""
-        try:
-            stamp = _stamp(f"{base}/manifest.json")
-        except OSError:
-            stamp = ()
+        stamp = _manifest_stamp(base)
         known = self._manifests.get(base)
         if known is None or known[0] != stamp or not stamp:
-            known = self._manifests[base] = stamp, _manifest(base)["files"]
+            known = self._manifests[base] = stamp, read_manifest(base)["files"]
         return known[1]
 
-    def _checked_bytes(self, base: Path, file: str) -> bytes:
+    def _checked_bytes(self, base: StorePath, file: str) -> bytes:
         path = base / file
         try:
             data = path.read_bytes()
@@ -307,8 +313,9 @@ class FeatureStore:
             self._checked.add(path)
         return data
 
-    def _damaged(self, path: Path, what: str) -> CorruptStoreError:
-        return CorruptStoreError(f"{self.path.name}: {path.relative_to(self.path)} {what}; {REPAIR}")
+    def _damaged(self, path: StorePath, what: str) -> CorruptStoreError:
+        where = str(path).removeprefix(f"{self.path}/")
+        return CorruptStoreError(f"{self.path.name}: {where} {what}; {REPAIR}")
 
 
 REPAIR = "run `histograde extract` on the slide again to repair it"
@@ -321,44 +328,85 @@ def grid_digest(content_hash: str, grid: Places) -> str:
     return digest.hexdigest()
 
 
-def verify_folder(folder: Path) -> list[Damage]:
-    """Compare the files that the manifest of a published folder lists with it."""
+def verify_folder(folder: StorePath, known: Collection[str] = ()) -> list[Damage]:
+    """Compare the files that the manifest of a published folder lists with it; those `known` to agree are left out."""
     try:
-        files = _manifest(folder)["files"]
+        files = read_manifest(folder)["files"]
     except CorruptStoreError as error:
         return [Damage("manifest.json", str(error))]
-    damage = []
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            damage.append(Damage(name, "is missing"))
-            continue
-        found = file_record(path)
-        if found["bytes"] != expected["bytes"]:
-            damage.append(Damage(name, f"has {found['bytes']} bytes, expected {expected['bytes']}"))
-        elif found["sha256"] != expected["sha256"] or (
-            "crc32c" in expected and expected["crc32c"] != stored_crc32c(path)
-        ):
-            damage.append(Damage(name, "differs from its checksum"))
-    return damage
+
+    def compare(name: str) -> Damage | None:
+        return _compare(folder / name, name, files[name])
+
+    if isinstance(folder, StoreUrl):
+        from wsi.object_store import each
+
+        found = each(compare, [name for name in files if name not in known])
+    else:
+        found = [compare(name) for name in files if name not in known]
+    return [one for one in found if one is not None]
 
 
-def strays(folder: Path, *, skip: Sequence[str] = ()) -> list[Damage]:
+def _compare(path: StorePath, name: str, expected: Mapping[str, Any]) -> Damage | None:
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return Damage(name, "is missing")
+    found = record_of(data)
+    if found["bytes"] != expected["bytes"]:
+        return Damage(name, f"has {found['bytes']} bytes, expected {expected['bytes']}")
+    if found["sha256"] != expected["sha256"] or ("crc32c" in expected and expected["crc32c"] != last_crc32c(data)):
+        return Damage(name, "differs from its checksum")
+    return None
+
+
+def strays(folder: StorePath, *, skip: Sequence[str] = ()) -> list[Damage]:
     """Files of a published folder that its manifest does not list. Nothing reads them, and nothing removes them."""
     try:
-        files = _manifest(folder)["files"]
+        files = read_manifest(folder)["files"]
     except CorruptStoreError:
         return []
-    found = []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        known = relative.as_posix() in files or relative.as_posix() == "manifest.json" or relative.parts[0] in skip
-        if path.is_file() and not known and not any(part.startswith(".") for part in relative.parts):
-            found.append(Damage(relative.as_posix(), "is not in the manifest; remove it if it is not yours"))
-    return found
+    known = {*files, "manifest.json"}
+    return [
+        Damage(name, "is not in the manifest; remove it if it is not yours")
+        for name in files_below(folder)
+        if name not in known and name.split("/")[0] not in skip and not is_hidden(name)
+    ]
 
 
-def open_stores(root: str | Path) -> dict[str, FeatureStore]:
+def store_paths(root: StorePath) -> list[StorePath]:
+    """Where stores are published below a folder, sorted; a store itself is the only one."""
+    if root.suffix == ".zarr":
+        return [root]
+    if isinstance(root, StoreUrl):
+        return [root / name for name in _finished_and_begun(root)[0] if name.endswith(".zarr")]
+    return sorted(root.glob("[!.]*.zarr")) if root.is_dir() else []
+
+
+def unfinished(root: StorePath) -> list[str]:
+    """Names of hidden folders in a root or a store that hold work begun and not published."""
+    if isinstance(root, StoreUrl):
+        return [f".{name}.partial" for name in _finished_and_begun(root)[1]]
+    patterns = (".*.partial", ".*.old") if root.is_dir() else ()
+    return [part.name for pattern in patterns for part in sorted(root.glob(pattern))]
+
+
+def _finished_and_begun(place: StoreUrl) -> tuple[list[str], list[str]]:
+    """Names of what is published in a place of a bucket, and of what is in the making there, sorted.
+
+    What is in the making is marked as such and has no manifest. What has neither lost its manifest, and is damaged.
+    """
+    from wsi.object_store import children
+
+    folders, objects = children(place)
+    marks = {
+        name[1 : -len(".partial")] for name in (*folders, *objects) if name[0] == "." and name.endswith(".partial")
+    }
+    begun = [name for name in sorted(marks) if not (place / name / "manifest.json").is_file()]
+    return [name for name in folders if name[0] != "." and name not in begun], begun
+
+
+def open_stores(root: str | StorePath) -> dict[str, FeatureStore]:
     """All published stores below a folder by slide_id, sorted.
 
     Raises
@@ -366,9 +414,8 @@ def open_stores(root: str | Path) -> dict[str, FeatureStore]:
     UsageError
         If the folder holds none.
     """
-    root = Path(root)
-    paths = [root] if root.suffix == ".zarr" else sorted(root.glob("*.zarr")) if root.is_dir() else []
-    if not paths:
+    root = store_location(root)
+    if not (paths := store_paths(root)):
         raise UsageError(f"{root}: no feature store (*.zarr) in this folder; make some with `histograde extract`")
     stores: dict[str, FeatureStore] = {}
     for store in map(FeatureStore, paths):
@@ -379,11 +426,15 @@ def open_stores(root: str | Path) -> dict[str, FeatureStore]:
     return stores
 
 
-def store_path(root: str | Path, slide_id: str) -> Path:
+@overload
+def store_path(root: Path, slide_id: str) -> Path: ...
+@overload
+def store_path(root: str | StorePath, slide_id: str) -> StorePath: ...
+def store_path(root: str | StorePath, slide_id: str) -> StorePath:
     """Where a slide's store lies; refuses names that are not one plain file name."""
     if slide_id != Path(slide_id).name or slide_id.startswith(".") or not slide_id.isprintable() or not slide_id:
         raise UsageError(f"slide_id {slide_id!r} cannot be a file name: use letters, digits, '-', '_' and '.'")
-    return Path(root) / f"{slide_id}.zarr"
+    return store_location(root) / f"{slide_id}.zarr"
 
 
 def slide_meta(info: SlideInfo) -> dict[str, Any]:
@@ -391,39 +442,7 @@ def slide_meta(info: SlideInfo) -> dict[str, Any]:
     return asdict(info)
 
 
-def write_array(group: Path, name: str, values: np.ndarray, attributes: Mapping[str, Any] | None = None) -> None:
-    """A small array in one compressed chunk."""
-    chunks = tuple(max(1, n) for n in values.shape)
-    array = create_array(group, name, values.shape, values.dtype, chunks, packed=True, attributes=attributes)
-    array[...] = values
-
-
-def create_array(
-    group: Path,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: Any,
-    chunks: tuple[int, ...],
-    *,
-    packed: bool,
-    attributes: Mapping[str, Any] | None = None,
-) -> zarr.Array:
-    """An array whose chunks end in their CRC-32C; features are not compressed (float16 gains 6 % with zstd)."""
-    fill = float("nan") if np.dtype(dtype).kind == "f" else 0
-    return zarr.create_array(
-        group / name,
-        shape=shape,
-        dtype=dtype,
-        chunks=chunks,
-        serializer=BytesCodec(),
-        compressors=[ZstdCodec(level=3), Crc32cCodec()] if packed else [Crc32cCodec()],
-        fill_value=fill,
-        attributes=dict(attributes or {}),
-        config={"write_empty_chunks": True},
-    )
-
-
-def _group_meta(path: Path) -> dict[str, Any]:
+def _group_meta(path: StorePath) -> dict[str, Any]:
     file = path / "zarr.json"
     try:
         meta = json.loads(file.read_bytes())["attributes"]["histograde"]
@@ -436,7 +455,8 @@ def _group_meta(path: Path) -> dict[str, Any]:
     return dict(meta)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: StorePath) -> dict[str, Any]:
+    """What the manifest of a published folder says; raises `CorruptStoreError` where it is missing or damaged."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         if not isinstance(manifest["files"], Mapping):
@@ -446,8 +466,15 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _stamp(file: str) -> tuple[int, ...]:
-    status = os.stat(file)
+def _manifest_stamp(folder: StorePath) -> tuple[int | str, ...]:
+    """What tells one state of a folder's manifest from another; empty if there is none."""
+    if isinstance(folder, StoreUrl):
+        found = (folder / "manifest.json").stamp()
+        return (found.size, found.etag) if found is not None else ()
+    try:
+        status = os.stat(f"{folder}/manifest.json")
+    except OSError:
+        return ()
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from wsi.errors import UsageError, WsiError
+from wsi import store as stores
+from wsi.errors import UnreachableStoreError, UsageError, WsiError
 from wsi.store import FeatureStore
+from wsi.store_url import StorePath
 
 Kind = Literal["damaged", "unfinished", "empty"]
 
@@ -50,7 +51,7 @@ class StoreCheck:
         return any(one.kind == "damaged" for one in self.findings)
 
 
-def store_paths(root: Path) -> list[Path]:
+def store_paths(root: StorePath) -> list[StorePath]:
     """The stores of a folder, sorted, or the one store that was named.
 
     Raises
@@ -60,14 +61,19 @@ def store_paths(root: Path) -> list[Path]:
     """
     if not root.exists():
         raise UsageError(f"{root}: no such folder")
-    paths = [root] if root.suffix == ".zarr" else sorted(root.glob("[!.]*.zarr")) if root.is_dir() else []
-    if not paths:
+    if not (paths := stores.store_paths(root)):
         raise UsageError(f"{root}: no feature store (*.zarr) in this folder")
     return paths
 
 
-def check_store(path: Path) -> StoreCheck:
-    """Compare every file of a store with its manifests."""
+def check_store(path: StorePath) -> StoreCheck:
+    """Compare every file of a store with its manifests.
+
+    Raises
+    ------
+    UnreachableStoreError
+        If the server of a bucket does not answer: that says nothing of the store.
+    """
     found: list[Finding] = []
     complete = 0
     try:
@@ -76,6 +82,8 @@ def check_store(path: Path) -> StoreCheck:
         complete = len(store.encoders)
         if not complete:
             found.append(Finding(path.name, "empty", "", "has no complete features"))
+    except UnreachableStoreError:
+        raise
     except WsiError as error:
         said = str(error).removeprefix(f"{path.name}: ")
         found.append(Finding(path.name, "damaged", "", said))
@@ -83,14 +91,12 @@ def check_store(path: Path) -> StoreCheck:
         found.append(Finding(path.name, "damaged", "", f"cannot be read ({error.strerror})"))
     except Exception as error:  # whatever it is, it ends the check of this store only
         found.append(Finding(path.name, "damaged", "", f"cannot be understood ({type(error).__name__}: {error})"))
-    stages = sorted(path.glob("features/.*.partial"))
-    return StoreCheck(
-        (*found, *(Finding(path.name, "unfinished", one.name, "is unfinished") for one in stages)), complete
-    )
+    stages = stores.unfinished(path / "features")
+    return StoreCheck((*found, *(Finding(path.name, "unfinished", one, "is unfinished") for one in stages)), complete)
 
 
-def unfinished_beside(root: Path) -> Iterator[Finding]:
+def unfinished_beside(root: StorePath) -> Iterator[Finding]:
     """Grids that are being made, and exchanges that were cut short, which lie beside the stores."""
-    for pattern in (".*.zarr.partial", ".*.zarr.old"):
-        for part in sorted(root.glob(pattern)):
-            yield Finding(part.name, "unfinished", "", "is unfinished")
+    for name in stores.unfinished(root):
+        if name.endswith((".zarr.partial", ".zarr.old")):
+            yield Finding(name, "unfinished", "", "is unfinished")

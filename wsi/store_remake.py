@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from wsi.chunk_reader import CRC_BYTES
 from wsi.files import file_record, write_atomic, write_json
-from wsi.store import FeatureStore, create_array, write_array
+from wsi.store import FeatureStore
+from wsi.store_arrays import plain_array_files, small_array_files
 from wsi.tiles import TileSpec, tile_grid
 
 Records = dict[str, dict[str, Any]]
@@ -126,10 +126,7 @@ def remade_grid(path: Path) -> dict[str, bytes]:
     try:
         store = FeatureStore(path)
         grid = tile_grid(store.slide, store.tissue, TileSpec(**store.recipe["tiles"]))
-        with TemporaryDirectory() as folder:
-            write_array(Path(folder), "coords", grid.coords)
-            write_array(Path(folder), "tissue_fraction", grid.tissue_fraction)
-            return _contents(Path(folder))
+        return small_array_files("coords", grid.coords) | small_array_files("tissue_fraction", grid.tissue_fraction)
     except Exception:  # whatever stands in the way, the slide is needed then
         return {}
 
@@ -140,15 +137,13 @@ def remade_features(folder: Path, records: Records) -> dict[str, bytes]:
         meta = json.loads((folder / "zarr.json").read_bytes())["attributes"]["histograde"]
         chunks = [name for name in records if name.startswith("values/c/")]
         tiles = _rows(folder, records)
-        with TemporaryDirectory() as made:
-            shape, chunk_shape = (tiles, meta["dim"]), (meta["chunk_tiles"], meta["dim"])
-            create_array(Path(made), "values", shape, meta["dtype"], chunk_shape, packed=False)
-            if all(agrees(folder / name, records[name]) for name in chunks):
-                lost = np.concatenate(list(_lost_rows(folder, len(chunks), meta)))[:tiles]
-                reasons = _reasons(folder, records) if lost.any() else []
-                if reasons is not None and len(reasons) == int(lost.any()):
-                    write_array(Path(made), "bad", lost.astype(np.uint32), {"reasons": reasons})
-            return _contents(Path(made))
+        made = plain_array_files("values", (tiles, meta["dim"]), meta["dtype"], meta["chunk_tiles"])
+        if all(agrees(folder / name, records[name]) for name in chunks):
+            lost = np.concatenate(list(_lost_rows(folder, len(chunks), meta)))[:tiles]
+            reasons = _reasons(folder, records) if lost.any() else []
+            if reasons is not None and len(reasons) == int(lost.any()):
+                made |= small_array_files("bad", lost.astype(np.uint32), {"reasons": reasons})
+        return made
     except Exception:  # whatever stands in the way, the features are computed again then
         return {}
 
@@ -172,7 +167,3 @@ def _reasons(folder: Path, records: Records) -> list[str] | None:
     if not agrees(folder / "bad/zarr.json", records.get("bad/zarr.json")):
         return None
     return list(json.loads((folder / "bad/zarr.json").read_bytes())["attributes"]["reasons"])
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -2,201 +2,53 @@
 
 Nothing here knows an encoder: a card is a mapping, features are arrays. One process plans and publishes a slide
 (it holds the slide's lock); any process may write any chunk in between.
+
+On a disk everything is staged in a hidden folder and renamed into place. In a bucket it is written to its place and
+counts once its manifest, the last object, is there; a hidden mark beside it says that it is in the making.
 """
 
-import fcntl
 import json
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
-from wsi.chunk_reader import stored_crc32c
-from wsi.errors import CorruptStoreError, RecipeMismatchError, StoreBusyError
-from wsi.files import file_record, folder_records, fsync_path, sweep_temporaries, to_json, write_json
-from wsi.slide import SlideInfo
-from wsi.store import (
-    CHUNK_TILES,
-    FORMAT_NAME,
-    FORMAT_VERSION,
-    FeatureStore,
-    create_array,
-    grid_digest,
-    slide_meta,
-    store_path,
-    verify_folder,
-    write_array,
+from wsi.checked_note import note_checked, unchanged
+from wsi.errors import CorruptStoreError, RecipeMismatchError
+from wsi.files import (
+    file_record,
+    files_below,
+    fsync_path,
+    read_each,
+    record_of,
+    remove_tree,
+    sweep_temporaries,
+    write_atomic,
+    write_json,
 )
-from wsi.tiles import BadTile, Places
-from wsi.tissue import TissueMask
+from wsi.grid_writer import feature_folders, publish_grid, settle
+from wsi.journal import parse_record, write_record
+from wsi.sealing import attributes_of, partial_of, seal, write_array, write_files
+from wsi.store import CHUNK_TILES, FORMAT_NAME, FORMAT_VERSION, FeatureStore, read_manifest, verify_folder
+from wsi.store_arrays import group_files, last_crc32c, plain_array_files, plain_chunk
+from wsi.store_identity import check_card, check_recipe
+from wsi.store_lock import check_lock, slide_lock
+from wsi.store_url import StorePath, StoreUrl
+from wsi.tiles import BadTile
 
-IDENTITY_OF_CARD = ("name", "dim", "tile_px", "mpp", "mean", "std", "kernel", "dtype", "weights_sha256", "file_sha256")
-"""Fields of an encoder's card in which two sets of features of one slide must agree; only imported features have the
-last, the digest of the file that they came from."""
-
-
-@contextmanager
-def slide_lock(root: Path, slide_id: str) -> Iterator[None]:
-    """Hold the only right to plan, publish or repair a slide's store; the kernel frees it if the process dies.
-
-    Raises
-    ------
-    StoreBusyError
-        If another process holds it.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    path = store_path(root, slide_id).with_name(f".{slide_id}.lock")
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise StoreBusyError(f"{slide_id}: another run is writing this store; wait for it to end") from None
-        if _same_file(descriptor, path):
-            break
-        os.close(descriptor)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _same_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.fstat(descriptor).st_ino == path.stat().st_ino
-    except FileNotFoundError:
-        return False
-
-
-def publish_grid(
-    root: Path,
-    info: SlideInfo,
-    tissue: TissueMask | None,
-    grid: Places,
-    recipe: Mapping[str, Any],
-    qc: Mapping[str, Any] | None = None,
-) -> FeatureStore:
-    """Write the grid of a slide and rename it into place. Call under `slide_lock`.
-
-    `qc` is kept for the report and takes no part in identity. `tissue` is None where it is unknown.
-
-    Where a store of the same slide lies already (its grid is damaged, or it holds nothing but a grid), it gives way;
-    its features are kept.
-
-    Raises
-    ------
-    RecipeMismatchError
-        If features lie there that belong to another grid, or what lies there is not a store. Nothing is removed.
-    """
-    target = store_path(root, info.slide_id)
-    _check_gives_way(target, grid_digest(info.content_hash, grid))
-    stage = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir(parents=True)
-    meta = {
-        "format": FORMAT_NAME,
-        "format_version": FORMAT_VERSION,
-        "slide": slide_meta(info),
-        "recipe": dict(recipe),
-        "side_px0": list(grid.side_px0),
-        "tiles": len(grid.coords),
-        "tissue": {
-            "area_um2": tissue and tissue.area_um2,
-            "downsample": tissue and list(tissue.downsample),
-            "origin_px0": tissue and list(tissue.origin_px0),
-        },
-        "qc": dict(qc or {}),
-    }
-    zarr.create_group(stage, attributes={"histograde": json.loads(json.dumps(meta))})
-    write_array(stage, "coords", grid.coords)
-    write_array(stage, "tissue_fraction", grid.tissue_fraction)
-    write_array(stage, "tissue", np.zeros((0, 0), np.uint8) if tissue is None else tissue.mask.astype(np.uint8))
-    _seal(stage)
-    zarr.create_group(stage / "features")
-    if target.exists():
-        target.rename(_set_aside(target))
-    stage.rename(target)
-    settle(target)
-    fsync_path(root)
-    return FeatureStore(target)
-
-
-def settle(target: Path) -> None:
-    """Finish the exchange of a damaged grid where it was cut short, so that no features are lost with it.
-
-    Call under `slide_lock` before anything is read from the store.
-    """
-    old = _set_aside(target)
-    if not old.exists():
-        return
-    if not target.exists():
-        old.rename(target)
-        return
-    for part in feature_folders(old):
-        if not (target / "features" / part.name).exists():
-            part.rename(target / "features" / part.name)
-    shutil.rmtree(old)
-
-
-def feature_folders(store: Path) -> list[Path]:
-    """Folders of features in a store, finished and unfinished, sorted."""
-    folder = store / "features"
-    return sorted(part for part in folder.iterdir() if part.is_dir()) if folder.is_dir() else []
-
-
-def _set_aside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
-
-
-def _check_gives_way(target: Path, digest: str) -> None:
-    if not target.exists():
-        return
-    if not (_attributes(target) or '"coords/zarr.json"' in _text(target / "manifest.json")):
-        raise RecipeMismatchError(
-            f"{target.name}: something lies there that is not a feature store; remove it, or use another --store folder"
-        )
-    for part in feature_folders(target):
-        kept = _attributes(part)
-        if kept and kept.get("grid_sha256") != digest:
-            raise RecipeMismatchError(
-                f"{target.name}: its grid is damaged, and its features in {part.name} belong to another slide or "
-                "recipe; use the same settings, or remove the store"
-            )
-
-
-def _attributes(folder: Path) -> dict[str, Any] | None:
-    """What a group says of itself, unchecked; None where that cannot be read."""
-    try:
-        kept = json.loads((folder / "zarr.json").read_bytes())["attributes"]["histograde"]
-        return dict(kept) if kept["format"] == FORMAT_NAME else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _seal(folder: Path) -> None:
-    """Write the manifest of everything in a staged folder, and make it durable."""
-    records = folder_records(folder)
-    for name, record in records.items():
-        fsync_path(folder / name)
-        if name.startswith("values/c/"):
-            record["crc32c"] = stored_crc32c(folder / name)
-    write_json(folder / "manifest.json", {"files": records})
+__all__ = [
+    "FeatureWriter",
+    "begin_features",
+    "check_card",
+    "check_recipe",
+    "feature_folders",
+    "publish_grid",
+    "reopen_damaged",
+    "settle",
+    "slide_lock",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +57,7 @@ class FeatureWriter:
 
     Attributes
     ----------
-    store : Path
+    store : Path or StoreUrl
         The slide's store.
     encoder : str
         Name under which the features are published.
@@ -215,7 +67,7 @@ class FeatureWriter:
         Stored dtype.
     """
 
-    store: Path
+    store: StorePath
     encoder: str
     tiles: int
     chunk_tiles: int
@@ -223,9 +75,14 @@ class FeatureWriter:
     dtype: str
 
     @property
-    def stage(self) -> Path:
-        """The hidden folder in which the features grow."""
-        return self.store / "features" / f".{self.encoder}.partial"
+    def stage(self) -> StorePath:
+        """Where the features grow: a hidden folder; in a bucket their place, which counts once it has a manifest."""
+        return self.target if isinstance(self.store, StoreUrl) else partial_of(self.target)
+
+    @property
+    def target(self) -> StorePath:
+        """Where they are published."""
+        return self.store / "features" / self.encoder
 
     @property
     def chunks(self) -> int:
@@ -237,13 +94,15 @@ class FeatureWriter:
         return np.arange(chunk * self.chunk_tiles, min((chunk + 1) * self.chunk_tiles, self.tiles))
 
     @property
-    def journal(self) -> Path:
+    def journal(self) -> StorePath:
         """The folder of the records; it says which files of the stage count."""
-        return self.stage / ".journal"
+        return partial_of(self.target) / ".journal"
 
     def todo(self) -> list[int]:
         """Chunks without a journal record, or whose bytes differ from it."""
-        return [chunk for chunk in range(self.chunks) if not self._is_done(chunk)]
+        records = self._records()
+        etags = self.etags()
+        return [chunk for chunk in range(self.chunks) if not self._is_done(chunk, records.get(chunk), etags)]
 
     def write(self, chunk: int, rows: np.ndarray, values: np.ndarray, bad: tuple[BadTile, ...]) -> None:
         """Store one chunk and then its journal record; until the record is there, the chunk does not count.
@@ -270,32 +129,37 @@ class FeatureWriter:
             block[rows - expected[0]] = values
         if len(rows) and not np.isfinite(block[rows - expected[0]]).all():
             raise ValueError(f"chunk {chunk}: the encoder gave features that are not finite in {self.dtype}")
-        self._file(chunk).unlink(missing_ok=True)
-        array = zarr.open_array(self.stage / "values", mode="r+").with_config({"write_empty_chunks": True})
-        array[expected[0] : expected[0] + self.chunk_tiles] = block[: len(expected)]
-        fsync_path(self._file(chunk))
-        write_record(self._record(chunk), file_record(self._file(chunk)), bad)
+        check_lock(self.store)
+        data = plain_chunk(block)
+        write_record(self._record(chunk), self._put(chunk, data) | {"crc32c": last_crc32c(data)}, bad)
 
     def done_before(self, chunk: int) -> int | None:
         """How many bad tiles a chunk has that is finished; None if it is not."""
-        return len(read_record(self._record(chunk))["bad"]) if self._is_done(chunk) else None
+        record = self._records([chunk]).get(chunk)
+        if record is None:
+            return None
+        path = self.stage / self._name(chunk)
+        found = path.stamp() if isinstance(path, StoreUrl) else None
+        etags = {} if found is None else {self._name(chunk): found.etag}
+        return len(record["bad"]) if self._is_done(chunk, record, etags) else None
 
     def bad_tiles(self) -> list[BadTile]:
         """Bad tiles of the finished chunks, in order of their rows."""
-        bad = []
-        for chunk in range(self.chunks):
-            if self._record(chunk).is_file():
-                bad += [BadTile(row, reason) for row, reason in read_record(self._record(chunk))["bad"]]
-        return bad
+        records = self._records()
+        return [BadTile(row, reason) for chunk in sorted(records) for row, reason in records[chunk]["bad"]]
 
     def publish(self) -> None:
-        """Check that every chunk is there, seal the folder and rename it into place. Call under `slide_lock`.
+        """Check that every chunk is there, seal the folder and let it count. Call under `slide_lock`.
 
         Raises
         ------
         CorruptStoreError
             If a chunk is missing or differs from its record.
         """
+        check_lock(self.store)
+        if isinstance(self.target, StoreUrl) and (self.target / "manifest.json").is_file():
+            remove_tree(self.journal.parent)  # it was published, but the answer was lost
+            return
         if missing := self.todo():
             raise CorruptStoreError(f"{self.store.name}: chunks {missing[:5]} of {self.encoder} are not finished")
         bad = self.bad_tiles()
@@ -305,52 +169,86 @@ class FeatureWriter:
         for one in bad:
             codes[one.row] = code[one.reason]
         self._sweep()
-        write_array(self.stage, "bad", codes, {"reasons": reasons})
-        _seal(self.stage)
-        target = self.store / "features" / self.encoder
-        self.stage.rename(target)
-        fsync_path(target.parent)
-        shutil.rmtree(target / self.journal.name)
+        records = {name: file_record(self.stage / name) for name in _STAGE_FILES}
+        done = self._records()
+        records |= {self._name(chunk): self._listed(chunk, record) for chunk, record in done.items()}
+        records |= write_array(self.stage, "bad", codes, {"reasons": reasons})
+        check_lock(self.store)
+        seal(self.stage, records)
+        if isinstance(self.stage, Path) and isinstance(self.target, Path):
+            self.stage.rename(self.target)
+            fsync_path(self.target.parent)
+            remove_tree(self.target / self.journal.name)
+        else:
+            note_checked(self.target, {self._name(chunk): one["etag"] for chunk, one in done.items()})
+            remove_tree(self.journal.parent)
+
+    def discard(self) -> None:
+        """Remove what was begun, so that another recipe or slide may take its place. Call under `slide_lock`."""
+        check_lock(self.store)
+        remove_tree(self.stage)
+        remove_tree(self.journal.parent)
 
     def _sweep(self) -> None:
         """Remove what interrupted writes and publications left in the stage."""
-        shutil.rmtree(self.stage / "bad", ignore_errors=True)
+        remove_tree(self.stage / "bad", ignore_errors=True)
         sweep_temporaries(self.stage)
-        keep = {self._file(chunk) for chunk in range(self.chunks)}
-        for path in (self.stage / "values" / "c").rglob("*"):
-            if path.is_file() and path not in keep:
-                path.unlink()
+        keep = {self._name(chunk) for chunk in range(self.chunks)}
+        for name in files_below(self.stage / "values" / "c"):
+            if f"values/c/{name}" not in keep:
+                (self.stage / "values" / "c" / name).unlink(missing_ok=True)
 
-    def _file(self, chunk: int) -> Path:
-        return self.stage / "values" / "c" / str(chunk) / "0"
+    def _name(self, chunk: int) -> str:
+        return f"values/c/{chunk}/0"
 
-    def _record(self, chunk: int) -> Path:
+    def _record(self, chunk: int) -> StorePath:
         return self.journal / f"{chunk:06d}.json"
 
-    def _is_done(self, chunk: int) -> bool:
-        try:
-            record = read_record(self._record(chunk))
-            return file_record(self._file(chunk))["sha256"] == record["sha256"]
-        except (OSError, CorruptStoreError):
+    def _put(self, chunk: int, data: bytes) -> dict[str, Any]:
+        """Write a chunk; gives what its record has of it. A bucket's ETag tells later that nobody has changed it."""
+        path = self.stage / self._name(chunk)
+        if isinstance(path, StoreUrl):
+            return record_of(data) | {"etag": path.write_bytes(data)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data)
+        return record_of(data)
+
+    def _records(self, chunks: Sequence[int] | None = None) -> dict[int, dict[str, Any]]:
+        """The journal's records that are whole, by chunk."""
+        found = {}
+        chunks = range(self.chunks) if chunks is None else chunks
+        for chunk, data in zip(chunks, read_each(self._record(chunk) for chunk in chunks), strict=True):
+            try:
+                if data is not None:
+                    found[chunk] = parse_record(data, self._record(chunk).name)
+            except CorruptStoreError:
+                continue
+        return found
+
+    def _listed(self, chunk: int, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What the manifest says of a chunk; older records lack the checksum that it ends in."""
+        crc32c = record.get("crc32c")
+        if crc32c is None:
+            crc32c = last_crc32c((self.stage / self._name(chunk)).read_bytes())
+        return {"bytes": record["bytes"], "sha256": record["sha256"], "crc32c": crc32c}
+
+    def etags(self) -> dict[str, str]:
+        """ETags of the chunks in a bucket; on a disk none."""
+        if not isinstance(self.stage, StoreUrl):
+            return {}
+        from wsi.object_store import below
+
+        return {name: stamp.etag for name, stamp in below(self.stage).items()}
+
+    def _is_done(self, chunk: int, record: Mapping[str, Any] | None, etags: Mapping[str, str]) -> bool:
+        if record is None:
             return False
-
-
-def write_record(path: Path, chunk_file: Mapping[str, Any], bad: Iterable[BadTile]) -> None:
-    """Write the journal record of a chunk, with a checksum of the record itself."""
-    record = {**chunk_file, "bad": [[one.row, one.reason] for one in bad]}
-    write_json(path, record | {"check": sha256(to_json(record)).hexdigest()})
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """A journal record; raises `CorruptStoreError` if it is torn or altered."""
-    try:
-        record = dict(json.loads(path.read_bytes()))
-        check = record.pop("check")
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptStoreError(f"{path.name}: not a journal record") from error
-    if sha256(to_json(record)).hexdigest() != check:
-        raise CorruptStoreError(f"{path.name}: the record differs from its checksum")
-    return record
+        if isinstance(self.stage, StoreUrl):
+            return "etag" in record and etags.get(self._name(chunk)) == record["etag"]
+        try:
+            return file_record(self.stage / self._name(chunk))["sha256"] == record["sha256"]
+        except OSError:
+            return False
 
 
 def begin_features(store: FeatureStore, card: Mapping[str, Any], *, chunk_tiles: int = CHUNK_TILES) -> FeatureWriter:
@@ -378,8 +276,6 @@ _STAGE_FILES = ("zarr.json", "values/zarr.json")
 
 
 def _new_stage(writer: FeatureWriter, card: Mapping[str, Any], grid_sha256: str) -> None:
-    shutil.rmtree(writer.stage, ignore_errors=True)
-    writer.journal.mkdir(parents=True)
     meta = {
         "format": FORMAT_NAME,
         "format_version": FORMAT_VERSION,
@@ -389,10 +285,28 @@ def _new_stage(writer: FeatureWriter, card: Mapping[str, Any], grid_sha256: str)
         "dtype": writer.dtype,
         "grid_sha256": grid_sha256,
     }
-    zarr.create_group(writer.stage, attributes={"histograde": json.loads(json.dumps(meta))})
-    shape, chunks = (writer.tiles, writer.dim), (writer.chunk_tiles, writer.dim)
-    create_array(writer.stage, "values", shape, writer.dtype, chunks, packed=False)
-    write_json(writer.journal / "stage.json", {name: file_record(writer.stage / name) for name in _STAGE_FILES})
+    files = group_files({"histograde": json.loads(json.dumps(meta))})
+    files |= plain_array_files("values", (writer.tiles, writer.dim), writer.dtype, writer.chunk_tiles)
+    check_lock(writer.store)
+    if isinstance(writer.journal, Path):
+        remove_tree(writer.stage, ignore_errors=True)
+        writer.journal.mkdir(parents=True)
+    _write_seal(writer.journal, {name: record_of(data) for name, data in files.items()})
+    if isinstance(writer.stage, StoreUrl):  # where it is the mark too, and has to be there before anything is not
+        _forget_records(writer.journal)
+        remove_tree(writer.stage)
+    write_files(writer.stage, files)
+
+
+def _write_seal(journal: StorePath, records: Mapping[str, Any]) -> None:
+    """Say which description a stage has to have for its records to count."""
+    write_json(journal / "stage.json", {name: records[name] for name in _STAGE_FILES})
+
+
+def _forget_records(journal: StorePath) -> None:
+    for name in files_below(journal):
+        if name != "stage.json":
+            (journal / name).unlink(missing_ok=True)
 
 
 def _begun(writer: FeatureWriter) -> dict[str, Any] | None:
@@ -402,7 +316,7 @@ def _begun(writer: FeatureWriter) -> dict[str, Any] | None:
         whole = all(file_record(writer.stage / name) == sealed[name] for name in _STAGE_FILES)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return _attributes(writer.stage) if whole else None
+    return attributes_of(writer.stage) if whole else None
 
 
 def reopen_damaged(store: FeatureStore, card: Mapping[str, Any]) -> bool:
@@ -423,34 +337,52 @@ def reopen_damaged(store: FeatureStore, card: Mapping[str, Any]) -> bool:
     encoder = str(card["name"])
     folder = store.path / "features" / encoder
     writer = FeatureWriter(store.path, encoder, 0, 0, 0, "")
-    if (kept := _attributes(folder)) is not None:
+    if (kept := attributes_of(folder)) is not None:
         check_card(store.path.name, kept.get("card", {}), card)
         _check_grid(store, encoder, kept)
-    damage = {one.where for one in verify_folder(folder)}
+    etags = writer.etags()
+    known = unchanged(folder, etags)
+    damage = {one.where for one in verify_folder(folder, known)}
+    check_lock(store.path)
+    far = isinstance(folder, StoreUrl)
     if not damage:
-        for leftover in (folder / writer.journal.name, writer.stage):
-            shutil.rmtree(leftover, ignore_errors=True)
+        listed = {name: etags[name] for name in read_manifest(folder)["files"] if name in etags}
+        if known != listed.keys():
+            note_checked(folder, listed)
+        for leftover in (folder / writer.journal.name, writer.journal.parent):
+            remove_tree(leftover, ignore_errors=True)
         return False
     if any(not name.startswith("values/c/") for name in damage):
-        shutil.rmtree(folder)
+        remove_tree(folder)
         return True
-    files = json.loads((folder / "manifest.json").read_bytes())["files"]
+    journal = writer.journal if far else folder / writer.journal.name
+    remove_tree(journal, ignore_errors=True)
+    if isinstance(journal, Path):
+        journal.mkdir()
+    _write_records(store, writer, journal, damage)
+    if isinstance(folder, Path) and isinstance(writer.stage, Path):
+        remove_tree(writer.stage, ignore_errors=True)
+        folder.rename(writer.stage)
+    else:
+        (folder / "manifest.json").unlink(missing_ok=True)
+    return True
+
+
+def _write_records(store: FeatureStore, writer: FeatureWriter, journal: StorePath, damage: set[str]) -> None:
+    """Journal records of the chunks that agree with the manifest, as if they had just been written."""
     bad: dict[int, list[BadTile]] = {}
-    chunk_tiles = store.encoder_meta(encoder)["chunk_tiles"]
-    for one in store.bad_tiles(encoder):
+    chunk_tiles = store.encoder_meta(writer.encoder)["chunk_tiles"]
+    for one in store.bad_tiles(writer.encoder):
         bad.setdefault(one.row // chunk_tiles, []).append(one)
-    journal = folder / writer.journal.name
-    shutil.rmtree(journal, ignore_errors=True)
-    journal.mkdir()
+    files = read_manifest(writer.target)["files"]
+    etags = writer.etags()
     for name, record in files.items():
         if name.startswith("values/c/") and name not in damage:
             chunk = int(name.split("/")[2])
-            digest = {key: record[key] for key in ("bytes", "sha256")}
-            write_record(journal / f"{chunk:06d}.json", digest, bad.get(chunk, []))
-    write_json(journal / "stage.json", {name: files[name] for name in _STAGE_FILES})
-    shutil.rmtree(writer.stage, ignore_errors=True)
-    folder.rename(writer.stage)
-    return True
+            kept = {key: record[key] for key in ("bytes", "sha256", "crc32c") if key in record}
+            kept |= {"etag": etags[name]} if name in etags else {}
+            write_record(journal / f"{chunk:06d}.json", kept, bad.get(chunk, []))
+    _write_seal(journal, files)
 
 
 def _check_grid(store: FeatureStore, folder: str, kept: Mapping[str, Any]) -> None:
@@ -458,51 +390,3 @@ def _check_grid(store: FeatureStore, folder: str, kept: Mapping[str, Any]) -> No
         raise RecipeMismatchError(
             f"{store.path.name}: the features in {folder} belong to another grid; remove that folder to make them anew"
         )
-
-
-def check_card(store_name: str, kept: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Refuse features of another encoder, by the name of what differs.
-
-    Raises
-    ------
-    RecipeMismatchError
-    """
-    for field in IDENTITY_OF_CARD:
-        if kept.get(field) != asked.get(field):
-            raise RecipeMismatchError(
-                f"{store_name}: its {kept.get('name')} features were made with {field} = {kept.get(field)!r}, "
-                f"asked for is {asked.get(field)!r}; use the same encoder, or another --store folder"
-            )
-
-
-def check_recipe(store: FeatureStore, info: SlideInfo, recipe: Mapping[str, Any]) -> None:
-    """Refuse a store of another slide or another recipe, by the name of what differs.
-
-    Raises
-    ------
-    RecipeMismatchError
-    """
-    kept = store.slide
-    if kept.content_hash != info.content_hash:
-        raise RecipeMismatchError(
-            f"{store.path.name}: made from a slide with hash {kept.content_hash[:12]}, this one has "
-            f"{info.content_hash[:12]}; give the slides different names, or use another --store folder"
-        )
-    if kept.reader != info.reader:
-        raise RecipeMismatchError(
-            f"{store.path.name}: made with the reader {kept.reader}, now it is {info.reader}, whose pixels may "
-            f"differ; use --reader {kept.reader}, or another --store folder"
-        )
-    if kept.mpp != info.mpp:
-        raise RecipeMismatchError(
-            f"{store.path.name}: made with mpp {kept.mpp} ({kept.mpp_source}), now it is {info.mpp} "
-            f"({info.mpp_source}); use another --store folder"
-        )
-    for part, values in recipe.items():
-        for field, value in values.items():
-            old = store.recipe.get(part, {}).get(field)
-            if old != value:
-                raise RecipeMismatchError(
-                    f"{store.path.name}: made with {part}.{field} = {old!r}, asked for is {value!r}; "
-                    "use the same settings, or another --store folder"
-                )

@@ -15,7 +15,7 @@ import numpy as np
 
 from wsi.errors import TileReadError, UsageError
 from wsi.kernels import KERNELS, Kernel, reach
-from wsi.resample import LevelWindow, best_reduction, level_window, read_window, resize_rect
+from wsi.resample import LevelView, LevelWindow, best_reduction, read_window, resize_rect
 from wsi.slide import FarSlide, ReducingSlide, Slide, SlideInfo
 from wsi.tissue import TissueMask
 
@@ -201,11 +201,12 @@ class TileReader:
         self._level, self._reduce = slide.info.best_level(min(grid.side_px0) / side), 1
         if grid.spec.kernel == "area":  # a reduction averages as that kernel does, and would blur what others weigh
             self._reduce = best_reduction(slide, self._level, grid.coords, grid.side_px0, (side, side))
+        self._view = LevelView(slide.info, self._level, self._reduce)
         # at a fractional downsample OpenSlide blends neighbouring pixels, each start another way
         whole_steps = float(slide.info.downsamples[self._level]).is_integer()
         self._joins = whole_steps or isinstance(slide, ReducingSlide)
         self._tops = np.unique(grid.coords[:, 1]).tolist()
-        _, dy = (factor * self._reduce for factor in slide.info.level_downsample(self._level))
+        _, dy = self._view.scale
         starts = [top / dy for top in (*self._tops, slide.info.size_px0[1])]
         around = [reach(start, grid.side_px0[1] / dy, grid.spec.tile_px, grid.spec.kernel) for start in starts]
         self._below = [math.floor(start - more + 1e-6) for start, more in zip(starts, around, strict=True)]
@@ -270,7 +271,7 @@ class TileReader:
     def _strips(self, rows: np.ndarray) -> Iterator[list[int]]:
         """Cut ascending rows of the grid into stretches of neighbours in one tile row."""
         side = self._grid.side_px0
-        dx, dy = (factor * self._reduce for factor in self._slide.info.level_downsample(self._level))
+        dx, dy = self._view.scale
         most_px0 = max(side[0], MAX_STRIP_PX / (side[1] / dy) * dx)
         strip: list[int] = []
         first_x = last_x = last_y = 0
@@ -287,11 +288,9 @@ class TileReader:
             yield strip
 
     def _windows(self, strip: list[int]) -> list[LevelWindow]:
-        info, side, kernel = self._slide.info, self._grid.spec.tile_px, self._grid.spec.kernel
-        return [
-            level_window(info, (x, y, *self._grid.side_px0), self._level, self._reduce, kernel, (side, side))
-            for x, y in self._grid.coords[strip].tolist()
-        ]
+        side, kernel, size_px0 = self._grid.spec.tile_px, self._grid.spec.kernel, self._grid.side_px0
+        window, size_px = self._view.window, (side, side)
+        return [window((x, y, *size_px0), kernel, size_px) for x, y in self._grid.coords[strip].tolist()]
 
     def _read_windows(self, slide: ReducingSlide, strip: list[int], out: np.ndarray) -> dict[int, str]:
         """Read a stretch window by window; what could not be read, by place in the stretch."""

@@ -2,8 +2,15 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +29,7 @@ from workflows.pipeline import run_pipeline
 from workflows.run_state import RunLogReader
 from workflows.sources import find_slides
 from workflows.train import TrainConfig, train
+from workflows.watch import WatchConfig
 from wsi.errors import RecipeMismatchError
 from wsi.store import FeatureStore
 
@@ -327,3 +335,186 @@ def test_workers_of_an_existing_scheduler_give_the_same_though_all_paths_are_rel
     drawn = [path.relative_to(out) for path in sorted((out / "heatmaps").rglob("*")) if path.is_file()]
     assert len(drawn) > 4
     assert all((out / name).read_bytes() == (first[0] / name).read_bytes() for name in drawn)
+
+
+# --- a folder that is watched
+
+
+def watched(model: Path, folder: Path, **settings: object) -> GradeConfig:
+    """Grade what arrives in folder/inbox, with little waiting."""
+    out = folder / "graded"
+    (folder / "inbox").mkdir(exist_ok=True)
+    quick = {"scan_every_s": 0.05, "stable_s": 0.4, "give_up_s": 1.0, "rewrite_every_s": 0.2}
+    watch = WatchConfig((folder / "inbox",), **{**quick, **settings})
+    return GradeConfig(model, out, out / "features", device="cpu", watch=watch)
+
+
+def listed(run: Path, table: str) -> list[str]:
+    """Slides in a table of a run that may not be there yet."""
+    path = run / table
+    return [row["slide_id"] for row in rows(path)] if path.exists() else []
+
+
+def events(run: Path, event: str) -> list[dict]:
+    return [line for line in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if line["event"] == event]
+
+
+class Operator(threading.Thread):
+    """Does something with the folder while it is watched, and ends the watch with Ctrl-C."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self._act = act
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._act()
+        except BaseException as error:
+            self.error = error
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def check(self) -> None:
+        self.join()
+        if self.error is not None:
+            raise self.error
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, f"not within 90 s: {what}"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_slide_that_is_copied_slowly_is_graded_once_when_it_is_whole(
+    tmp_path: Path, models: list[Path], slides: Path
+) -> None:
+    config = watched(models[0], tmp_path)
+    inbox, run = tmp_path / "inbox", config.out
+    whole: dict[str, datetime] = {}
+
+    def act() -> None:
+        data = (slides.parent / "mild.svs").read_bytes()
+        with (inbox / "mild.svs").open("wb") as copy:
+            for start in range(0, len(data), len(data) // 12 + 1):
+                copy.write(data[start : start + len(data) // 12 + 1])
+                copy.flush()
+                time.sleep(0.2)
+        whole["mild"] = datetime.now(UTC)
+        (inbox / "torn.svs.part").write_bytes(data[:1000])
+        until(lambda: listed(run, "worklist.csv") == ["mild"], "the first slide in the worklist")
+        until((run / "report" / "slides" / "mild.html").exists, "its page in the report")
+        status = RunLogReader(run).status(time.time())
+        assert (status.state, status.watching, status.slides_total) == ("running", [str(inbox)], 1)
+        shutil.copy(slides.parent / "severe.svs", inbox / ".severe.svs.Ab3dE6")
+        time.sleep(0.5)
+        whole["severe"] = datetime.now(UTC)
+        (inbox / ".severe.svs.Ab3dE6").rename(inbox / "severe.svs")
+        until(lambda: sorted(listed(run, "worklist.csv")) == ["mild", "severe"], "the second slide in the worklist")
+        assert listed(run, "quarantine.csv") == []
+        time.sleep(1)  # for what must not happen again
+
+    operator = Operator(act)
+    summary = grade([], config)
+    operator.check()
+    assert [one.slide_id for one in summary.gradings] == ["mild", "severe"]
+    assert summary.quarantined == []
+    assert listed(run, "quarantine.csv") == []
+    begun = [datetime.fromisoformat(line["time"]) for line in events(run, "planned")]
+    assert len(begun) == 2
+    assert begun[0] > whole["mild"]
+    assert begun[1] > whole["severe"]
+    assert [line["outcome"] for line in events(run, "slide")] == ["done", "done"]
+    assert [line["slides"] for line in events(run, "found")] == [1, 2]
+    assert [line["outcome"] for line in events(run, "end")] == ["finished"]
+    record = json.loads((run / "run.json").read_text())
+    for name in ("mild", "severe"):
+        assert record["inputs"][name] == sha256((slides.parent / f"{name}.svs").read_bytes()).hexdigest()
+
+
+@pytest.mark.slow
+def test_a_slide_in_quarantine_is_graded_when_a_better_copy_comes(
+    tmp_path: Path, models: list[Path], slides: Path
+) -> None:
+    config = watched(models[0], tmp_path)
+    inbox, run = tmp_path / "inbox", config.out
+
+    def act() -> None:
+        shutil.copy(slides.parent / "torn.svs", inbox / "a.svs")
+        until(lambda: listed(run, "quarantine.csv") == ["a"], "the torn slide in quarantine")
+        shutil.copy(slides.parent / "severe.svs", inbox / "a.svs")
+        until(lambda: listed(run, "worklist.csv") == ["a"], "the slide in the worklist")
+
+    operator = Operator(act)
+    summary = grade([], config)
+    operator.check()
+    assert [one.slide_id for one in summary.gradings] == ["a"]
+    assert summary.quarantined == []
+    assert listed(run, "quarantine.csv") == []
+
+
+@pytest.mark.slow
+def test_a_second_watch_does_only_what_is_new_and_keeps_what_has_left(
+    tmp_path: Path, models: list[Path], slides: Path
+) -> None:
+    config = watched(models[0], tmp_path, idle_s=0.0)
+    for name in ("mild", "torn"):
+        shutil.copy(slides.parent / f"{name}.svs", tmp_path / "inbox")
+    summary = grade([], config, Listener())
+    assert [one.slide_id for one in summary.gradings] == ["mild"]
+    assert [(one.slide_id, one.error_class) for one in summary.quarantined] == [("torn", "too_many_bad_tiles")]
+    before = (config.out / "heatmaps" / "mild" / "attention.png").stat()
+    shutil.copy(slides.parent / "severe.svs", tmp_path / "inbox")
+    summary = grade([], config, Listener())
+    assert [one.slide_id for one in summary.gradings] == ["mild", "severe"]
+    assert summary.remembered == 1
+    assert (config.out / "heatmaps" / "mild" / "attention.png").stat().st_mtime_ns == before.st_mtime_ns
+    (tmp_path / "inbox" / "mild.svs").unlink()
+    (tmp_path / "inbox" / "torn.svs").unlink()
+    summary = grade([], config, Listener())
+    assert [one.slide_id for one in summary.gradings] == ["mild", "severe"]
+    assert summary.quarantined == []
+    assert sorted(listed(config.out, "worklist.csv")) == ["mild", "severe"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "either SLIDES or --watch"),
+        (["a.svs", "--watch", "inbox"], "not both"),
+        (["--watch", "absent"], "no such folder"),
+        (["--watch", "run"], "what this run writes"),
+        (["--watch", "inbox", "--watch-idle", "-1"], "watch-idle"),
+    ],
+)
+def test_wrong_ways_to_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("inbox", "run"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        main(["grade", *arguments, "--model", "model", "--out", "run"])
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_watch_on_the_command_line(tmp_path: Path, models: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    options = ["--watch", tmp_path / "a", "--watch", tmp_path / "b", "--watch-idle", "0", "--watch-stable", "0.1"]
+    write_stained(tmp_path / "b" / "mild.svs", 0, seed=10)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(part) for part in ("grade", *options, "--model", models[0], "--out", tmp_path / "a" / "run")])
+    told = capsys.readouterr()
+    assert stopped.value.code == 0, told.err
+    assert "1 of 1 slides graded" in told.out
+    record = json.loads((tmp_path / "a" / "run" / "run.json").read_text())
+    assert record["config"]["watch"]["folders"] == [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert record["config"]["watch"]["stable_s"] == 0.1

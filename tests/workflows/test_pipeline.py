@@ -370,3 +370,27 @@ def test_a_slide_that_ends_its_workers_is_quarantined(slide, tmp_path):
     with connect(1) as client:
         (result,) = run_pipeline(client, find_slides([slide]), config, Listener(), end_worker)
     assert (result.failure.stage, result.failure.error_class) == ("grade", "worker_killed")
+
+
+def test_a_slide_that_an_intake_gives_again_waits_for_its_first_round(cluster, slide, tmp_path):
+    class Twice:
+        over = False
+
+        def __init__(self):
+            self.sources = 2 * find_slides([slide])
+
+        def take(self):
+            self.over = len(self.sources) < 2
+            return self.sources.pop() if self.sources else None
+
+    busy = []
+
+    class Ear(Listener):
+        def retried(self, failure, after_s):
+            busy.append(failure)
+
+    config = ExtractConfig(store=tmp_path / "stores", encoder="toy", chunk_tiles=4, policy=HASTY)
+    first, second = run_pipeline(cluster, Twice(), config, Ear())
+    assert first.failure is second.failure is None
+    assert (first.chunks > 0, second.chunks) == (True, 0)
+    assert busy == []

@@ -22,6 +22,12 @@ class Ear(Listener):
     def begin(self, slides: int) -> None:
         self._heard.append((self._name, "begin"))
 
+    def found(self, slides: int) -> None:
+        self._heard.append((self._name, f"found {slides}"))
+
+    def note(self, message: str) -> None:
+        self._heard.append((self._name, message))
+
     def planned(self, plan: Plan) -> None:
         self._heard.append((self._name, "planned"))
 
@@ -34,12 +40,14 @@ class Ear(Listener):
 
 def tell_all(listener: Listener) -> None:
     listener.begin(1)
+    listener.found(2)
+    listener.note("a word")
     listener.planned(Plan("s", "00", 5, None, (0,), {}, []))
     listener.chunk(ChunkDone("s", 0, 5, 0, {}))
     listener.slide(SlideResult(SlideSource("s", "s.svs", "s")))
 
 
-EVENTS = ("begin", "planned", "chunk", "slide")
+EVENTS = ("begin", "found 2", "a word", "planned", "chunk", "slide")
 
 
 def test_several_listeners_hear_everything_in_their_order() -> None:
@@ -76,3 +84,16 @@ def test_without_bokeh_nothing_is_said_of_a_dashboard(
 
 def test_durations_are_for_people() -> None:
     assert [clock(seconds) for seconds in (45, 200, 7500)] == ["45 s", "3 min 20 s", "2 h 05 min"]
+
+
+def test_a_watched_folder_has_more_slides_as_time_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with listening("grade", CLIENT, Listener()) as ears:
+        ears.begin(0)
+        ears.found(2)
+        ears.note("a word")
+        ears.slide(SlideResult(SlideSource("s", "s.svs", "s")))
+        ears.slide(SlideResult(SlideSource("t", "t.svs", "t")))
+    said = capsys.readouterr().err
+    assert "0 slides" not in said
+    assert "  a word\n" in said
+    assert "  2/2 slides" in said

@@ -25,8 +25,9 @@ ALWAYS = {"time", "run", "event"}
 FIELDS = {
     "begin": {
         "version", "command", "slides", "encoder", "device", "chunk_tiles", "workers", "pid", "host",
-        "versions",
+        "versions", "watching",
     },
+    "found": {"slides"},
     "planned": {"slide", "content", "tiles", "chunks", "seconds"},
     "chunk": {"slide", "chunk", "tiles", "bad", "seconds", "computed", "device"},
     "slide": {"slide", "outcome", "seconds"},

@@ -213,3 +213,14 @@ def test_a_folder_without_a_log_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / LOG).mkdir()
     with pytest.raises(UsageError, match="cannot be read"):
         RunLogReader(tmp_path).status(0)
+
+
+def test_a_watch_grows(tmp_path: Path) -> None:
+    text = line(0, "begin", slides=0, watching=["/inbox"]) + line(10, "found", slides=2)
+    (tmp_path / LOG).write_text(text + done(20, 1) + quarantined(30, 2, "unreadable") + line(40, "found", slides=3))
+    status = RunLogReader(tmp_path).status(START_S + 50)
+    assert (status.slides_total, status.slides_done, status.slides_quarantined) == (3, 1, 1)
+    assert status.watching == ["/inbox"]
+    with (tmp_path / LOG).open("a") as log:
+        log.write(line(60, "end", outcome="finished", dropped=0))
+    assert RunLogReader(tmp_path).status(START_S + 70).watching == []

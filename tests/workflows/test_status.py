@@ -118,3 +118,13 @@ def test_watching_ends_with_the_run(
     show_until_the_end(RunLogReader(run))
     assert waited == [2.0, 2.0]
     assert "finished on box" in capsys.readouterr().out
+
+
+def test_a_watch_with_nothing_to_do_is_no_cause_for_alarm(tmp_path: Path) -> None:
+    (tmp_path / LOG).write_text(line(0, "begin", slides=0, watching=["/inbox", "/other"]) + line(899, "alive"))
+    shown = rows(RunLogReader(tmp_path).status(START_S + 900))
+    assert {("watching", "/inbox, /other"), ("left", "nothing, until a slide comes")} <= set(shown)
+    assert "note" not in dict(shown)
+    with (tmp_path / LOG).open("a") as log:
+        log.write(line(900, "found", slides=1))
+    assert ("left", "not known yet") in rows(RunLogReader(tmp_path).status(START_S + 901))

@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from wsi.errors import TaskLimitError, UnreachableSlideError
 from wsi.store import FeatureStore, store_path
 from wsi.store_writer import FeatureWriter
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 Run = Callable[..., list[SlideResult]]
 
 
@@ -415,3 +418,51 @@ def test_slides_that_wait_are_bounded(run: Run, archive: Path, tmp_path: Path, m
     assert set(failures(results).values()) == {"vanished"}
     assert len(results) == 32
     assert 3 <= most[0] <= 3 + 2 * usable_cores() + 1
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from workflows.cluster import connect
+from workflows.extraction import ExtractConfig
+from workflows.listeners import Listener
+from workflows.pipeline import run_pipeline
+from workflows.policy import Policy
+from workflows.sources import find_slides
+
+def end_process_for_b(source, store, seconds):
+    if source.slide_id == "b":
+        os._exit(9)
+
+archive, stores = map(Path, sys.argv[1:])
+config = ExtractConfig(stores, encoder="toy", policy=Policy(keep_free=0))
+with connect(0) as client:
+    for one in run_pipeline(client, find_slides([archive]), config, Listener(), end_process_for_b):
+        print(one.source.slide_id, one.failure and one.failure.error_class, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_slide_that_ends_the_whole_process_does_not_end_every_start(archive: Path, tmp_path: Path) -> None:
+    """Without worker processes nothing outlives a crash; the same command, started again, gets past the slide."""
+    codes, said = [], ""
+    for _ in range(5):
+        done = subprocess.run(
+            [sys.executable, "-c", DIES, str(archive), str(tmp_path / "stores")],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        codes.append(done.returncode)
+        said = done.stdout
+        if done.returncode != 9:
+            break
+    assert codes == [9, 9, 9, 0], "twice among others, once by itself"
+    assert sorted(said.split("\n")) == ["", "b worker_killed", "small None"]
+    assert sorted(part.name for part in (tmp_path / "stores").iterdir()) == [
+        ".quarantine.jsonl",
+        "b.zarr",
+        "small.zarr",
+    ]

@@ -5,7 +5,7 @@ import pytest
 
 from tests.hostile.makers import write_svs
 from wsi import resample
-from wsi.resample import best_reduction, level_window, read_scaled, resize_rect
+from wsi.resample import LevelView, best_reduction, read_scaled, resize_rect
 from wsi.slide import open_slide
 
 EXACT_TO = 0.1
@@ -114,7 +114,7 @@ def test_a_coarser_level_is_read_where_it_lies_up_to_the_far_edge(tmp_path, read
 
 def test_a_window_covers_its_rectangle_and_no_more(small_svs):
     slide = open_slide(small_svs)
-    window = level_window(slide.info, (401.0, 403.0, 10.0, 5.0), 1)
+    window = LevelView(slide.info, 1).window((401.0, 403.0, 10.0, 5.0))
     assert (window.left, window.top, window.width, window.height) == (100, 100, 3, 2)
     assert window.rect == (0.25, 0.75, 2.5, 1.25)
     slide.close()
@@ -123,16 +123,16 @@ def test_a_window_covers_its_rectangle_and_no_more(small_svs):
 def test_a_window_has_what_the_kernel_reaches_for_up_to_the_levels_borders(small_svs):
     slide = open_slide(small_svs)  # 1500 x 1400 px, a level of 375 x 350
     # 10 level-0 px to 5: bicubic reaches 2 * 2 px from each centre, that is 3 px beyond the first and the last edge
-    window = level_window(slide.info, (401.0, 300.5, 10.0, 10.0), 0, kernel="bicubic", size_px=(5, 5))
+    window = LevelView(slide.info, 0).window((401.0, 300.5, 10.0, 10.0), kernel="bicubic", size_px=(5, 5))
     assert (window.left, window.top, window.width, window.height) == (398, 297, 16, 17)
     assert window.rect == (3.0, 3.5, 10.0, 10.0)
-    window = level_window(slide.info, (0.0, 1390.0, 10.0, 10.0), 0, kernel="bicubic", size_px=(5, 5))
+    window = LevelView(slide.info, 0).window((0.0, 1390.0, 10.0, 10.0), kernel="bicubic", size_px=(5, 5))
     assert (window.left, window.top, window.width, window.height) == (0, 1387, 13, 13)
     # pixels that are only copied need no neighbours, whose damage would be theirs
     for left, width in ((400.0, 5), (401.0, 9)):
-        window = level_window(slide.info, (left, 400.0, 20.0, 20.0), 1, kernel="bicubic", size_px=(5, 5))
+        window = LevelView(slide.info, 1).window((left, 400.0, 20.0, 20.0), kernel="bicubic", size_px=(5, 5))
         assert (window.width, window.height) == (width, 5)
-    assert level_window(slide.info, (401.0, 300.0, 10.0, 10.0), 0, size_px=(5, 5)).width == 10
+    assert LevelView(slide.info, 0).window((401.0, 300.0, 10.0, 10.0), size_px=(5, 5)).width == 10
     slide.close()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from mil.encoders.toy import CARD
 from tests.hostile.makers import flip
+from wsi import grid_writer
 from wsi import store_writer as module
 from wsi.errors import CorruptStoreError, RecipeMismatchError, StoreBusyError
 from wsi.slide import SlideInfo
@@ -165,7 +166,7 @@ def test_what_killed_writers_left_is_swept(tmp_path, expected):
     assert contents(tmp_path / "s.zarr") == expected
 
 
-@pytest.mark.parametrize("last", ["_seal", "fsync_path", "write_array"])
+@pytest.mark.parametrize("last", ["seal", "fsync_path", "write_array"])
 def test_a_crash_while_publishing_loses_no_chunk(tmp_path, expected, monkeypatch, last):
     writer = begin_features(lay(tmp_path), CARD.to_dict(), chunk_tiles=32)
     write(writer)
@@ -185,9 +186,9 @@ def test_a_kill_while_planning_leaves_nothing_that_counts(tmp_path, expected, mo
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for step in ("write_array", "_seal"):
+    for step in ("write_array", "seal"):
         with monkeypatch.context() as patch:
-            patch.setattr(module, step, crash)
+            patch.setattr(grid_writer, step, crash)
             with pytest.raises(KeyboardInterrupt):
                 lay(tmp_path)
         assert [part.name for part in tmp_path.iterdir()] == [".s.zarr.partial"]

@@ -7,6 +7,11 @@ components that the conversion of colours does not expect.
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+
+from wsi.jpeg_stream import StreamDoubt, read_head
 
 MAX_SCANS = 32
 """Passes over a JPEG; progressive encoders make about ten."""
@@ -25,6 +30,24 @@ def check_scans(data: bytes) -> None:
     """Refuse a JPEG with too many passes (ITU-T T.81); raises `ValueError`."""
     if (scans := data.count(b"\xff\xda")) > MAX_SCANS:
         raise ValueError(f"{scans} scans")
+
+
+def plain_size(data: bytes) -> tuple[int, int] | None:
+    """Size (w, h) of a baseline JPEG in one scan, which costs no more than its picture; None if it may be another.
+
+    Tiles of a slide mostly share what stands before their coded data, so it is looked at once.
+    """
+    start = data.find(b"\xff\xda")
+    return _plain_size(data[: start + 2 + int.from_bytes(data[start + 2 : start + 4])]) if start > 0 else None
+
+
+@lru_cache(maxsize=256)
+def _plain_size(head: bytes) -> tuple[int, int] | None:
+    try:
+        found = read_head(np.frombuffer(head, np.uint8))
+    except StreamDoubt:
+        return None
+    return (found.width_px, found.height_px) if found.length == len(head) else None
 
 
 def check_codestream(data: bytes) -> None:

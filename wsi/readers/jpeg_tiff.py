@@ -182,7 +182,16 @@ class JpegTiffReader:
             under, y0 = rows[row], row * side_h
             passing = y0 + side_h <= done_above
             passed = [passing and (column + 1) * side_w <= done_left for column in columns]
-            for column, tile in zip(columns, self._tiles(level, reduce, row, columns, passed), strict=True):
+            places = [
+                _in_place(windows, out, under[column], (column * side_w, y0, side_w, side_h), (whole_w, whole_h))
+                if going
+                else None
+                for column, going in zip(columns, passed, strict=True)
+            ]
+            found = self._tiles(level, reduce, row, columns, passed, places)
+            for column, tile in zip(columns, found, strict=True):
+                if tile is None:
+                    continue
                 x0 = column * side_w
                 for number in under[column]:
                     if isinstance(tile, str):
@@ -218,9 +227,18 @@ class JpegTiffReader:
         self._source.expect([stored.place(number) for number in wanted])
 
     def _tiles(
-        self, level: int, reduce: int, row: int, columns: list[int], passed: list[bool]
-    ) -> Iterator[np.ndarray | str]:
-        """Decoded tiles of one row of the stored grid, or why not; those that are `passed` hold until the next one."""
+        self,
+        level: int,
+        reduce: int,
+        row: int,
+        columns: list[int],
+        passed: list[bool],
+        places: list[np.ndarray | None],
+    ) -> Iterator[np.ndarray | str | None]:
+        """Decoded tiles of one row of the stored grid, or why not; those that are `passed` hold until the next one.
+
+        None for one that was decoded where it belongs, one of `places` (flat, contiguous).
+        """
         stored = self.levels[level]
         numbers = [row * stored.columns + column for column in columns]
         white = np.broadcast_to(np.uint8(255), (stored.tile_px[1] // reduce, stored.tile_px[0] // reduce, 3))
@@ -237,7 +255,7 @@ class JpegTiffReader:
             data = dict(zip(wanted, self._read_tiles(stored, wanted), strict=True))
         except TileReadError as error:
             lost = str(error)
-        for number, going in zip(numbers, passed, strict=True):
+        for number, going, place in zip(numbers, passed, places, strict=True):
             if number in kept:
                 yield kept[number]
                 continue
@@ -245,13 +263,14 @@ class JpegTiffReader:
                 yield lost
                 continue
             try:
-                tile = decode_tile(stored, data.pop(number), reduce, self._scratch(stored, reduce) if going else None)
+                memory = place if place is not None else self._scratch(stored, reduce) if going else None
+                tile = decode_tile(stored, data.pop(number), reduce, memory)
             except CodecError as error:
                 yield f"level {level}: {stored.name(number)}: {error}"
                 continue
             if not going:
                 self._keep((level, reduce, number), tile)
-            yield tile
+            yield None if place is not None and stored.codec == "jpeg" else tile
 
     def _scratch(self, stored: StoredLevel, reduce: int) -> np.ndarray:
         """Memory of this thread for one decoded tile: fresh memory would cost a quarter of the decoding."""
@@ -316,6 +335,22 @@ def _open(path: SlideLocation) -> tuple[tifffile.TiffFile, ByteSource]:
     except BaseException:
         source.close()
         raise
+
+
+def _in_place(
+    windows: Sequence[tuple[int, int, int, int]],
+    out: Sequence[np.ndarray],
+    under: list[int],
+    tile: tuple[int, int, int, int],
+    whole_px: tuple[int, int],
+) -> np.ndarray | None:
+    """The memory of the one window that is exactly a stored tile (x, y, w, h), flat, so that it is decoded there."""
+    if len(under) != 1 or tuple(windows[under[0]]) != tile:
+        return None
+    x, y, w, h = tile
+    memory = out[under[0]]
+    inside = x + w <= whole_px[0] and y + h <= whole_px[1]
+    return memory.reshape(-1) if inside and memory.flags.c_contiguous else None
 
 
 def _in_parts(rows: Mapping[int, Mapping[int, Any]]) -> Iterator[tuple[int, list[int]]]:

@@ -15,7 +15,7 @@ import imagecodecs
 import numpy as np
 import simplejpeg
 
-from wsi.readers.codec_limits import check_codestream, check_scans
+from wsi.readers.codec_limits import check_codestream, check_scans, plain_size
 
 if TYPE_CHECKING:
     from wsi.readers.tiff_levels import StoredLevel
@@ -73,10 +73,13 @@ def _decode_jpeg(level: "StoredLevel", data: bytes, reduce: int, buffer: np.ndar
     if data[:2] != b"\xff\xd8":
         raise CodecError("is not a JPEG (no start marker)")
     data = complete_jpeg(level, data)
-    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    if (size := plain_size(data)) is None:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        check_scans(data)
+    else:
+        width, height = size
     if (width, height) != level.tile_px:
         raise CodecError(f"is {width} x {height} px, expected {level.tile_px[0]} x {level.tile_px[1]}")
-    check_scans(data)
     if buffer is None:
         buffer = np.empty(3 * (width // reduce) * (height // reduce), np.uint8)
     if reduce == 1:

@@ -6,10 +6,11 @@ import struct
 import imagecodecs
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from tests.hostile.makers import tissue_pixels
-from wsi.readers.codec_limits import check_codestream, check_scans
+from wsi.readers.codec_limits import check_codestream, check_scans, plain_size
 
 PIXELS = tissue_pixels(64, 64)
 STREAM = bytes(imagecodecs.jpeg2k_encode(PIXELS, codecformat="J2K", level=40))
@@ -28,6 +29,26 @@ def test_a_progressive_jpeg_may_have_its_scans_and_not_thousands() -> None:
     check_scans(progressive(1))
     with pytest.raises(ValueError, match=r"20\d\d scans"):
         check_scans(progressive(2000))
+
+
+def test_the_size_of_a_plain_jpeg_is_read_from_its_head() -> None:
+    data = bytes(imagecodecs.jpeg8_encode(tissue_pixels(48, 64)[:, :48], level=80))
+    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    assert plain_size(data) == (width, height)
+    assert plain_size(data[: data.find(b"\xff\xda") + 4]) is None, "cut off within its head"
+    assert plain_size(b"\xff\xd8\xff\xd9") is None
+
+
+def test_what_may_cost_more_than_its_picture_is_not_plain() -> None:
+    data = progressive(1)
+    assert plain_size(data) is None
+    hidden = b"\xff\xfe\x00\x0e\xff\xda\x00\x0c\x03\x01\x00\x02\x11\x03\x11\x00"  # a comment that looks like a scan
+    assert plain_size(data[:2] + hidden + data[2:]) is None
+    plain = bytes(imagecodecs.jpeg8_encode(PIXELS, level=80))
+    assert plain_size(plain[:2] + hidden + plain[2:]) is None, "in doubt it is not"
+    frame = plain.find(b"\xff\xc0")
+    later = plain[:frame] + plain[frame + 19 :]  # the frame only after what looks like the scan
+    assert plain_size(later) is None
 
 
 def put(at: int, data: bytes) -> bytes:

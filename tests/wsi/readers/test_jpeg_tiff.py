@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -116,6 +117,26 @@ def test_generic_tiffs_are_those_of_openslide(
         assert np.abs(found - pyramid[level]).mean() < 8  # a wrong colour space is off by tens
 
 
+@pytest.mark.parametrize("reduce", [1, 2])
+def test_windows_that_are_stored_tiles_have_the_pixels_of_any_other_window(
+    tmp_path: Path, fast: Fast, reduce: int
+) -> None:
+    """They are decoded where they belong; not at the edge, not where memory has gaps, not where another needs them."""
+    slide = fast(write_tiff(tmp_path / "slide.svs", subsampling=(2, 2)))
+    (w, h), whole_px = (side // reduce for side in slide.levels[0].tile_px), slide.info.level_sizes_px[0]
+    whole = slide.read_reduced(0, reduce, (0, 0), (-(-whole_px[0] // reduce), -(-whole_px[1] // reduce)))
+    padded = np.full((whole.shape[0] + h, whole.shape[1] + w, 3), 255, np.uint8)
+    padded[: whole.shape[0], : whole.shape[1]] = whole
+    for y in range(0, whole.shape[0], h):
+        windows = [(x, y, w, h) for x in range(0, whole.shape[1], w)]
+        windows.insert(1, (w // 2, y, w, h))
+        out = [np.full((h, w, 3), 7, np.uint8) for _ in windows]
+        out[-2] = np.full((h, 2 * w, 3), 7, np.uint8)[:, ::2]
+        assert slide.read_windows(0, reduce, windows, out, done_above=y + h) == [None] * len(windows)
+        for (left, top, _, _), found in zip(windows, out, strict=True):
+            assert (found == padded[top : top + h, left : left + w]).all()
+
+
 def test_components_stored_as_rgb_are_not_converted(tmp_path: Path, fast: Fast, slow: Slow) -> None:
     path = write_tiff(tmp_path / "slide.svs", photometric="rgb")
     pixels = fast(path).read_region((0, 0), 0, (800, 640)).astype(int)
@@ -208,9 +229,9 @@ def test_a_wide_region_is_not_decoded_all_at_once(tmp_path: Path, monkeypatch: p
     held: list[int] = []
     tiles = slide._tiles
 
-    def spy(level: int, reduce: int, row: int, columns: list[int], passed: list[bool]) -> Iterator[np.ndarray | str]:
+    def spy(level: int, reduce: int, row: int, columns: list[int], *rest: Any) -> Iterator[np.ndarray | str | None]:
         held.append(len(columns))
-        return tiles(level, reduce, row, columns, passed)
+        return tiles(level, reduce, row, columns, *rest)
 
     monkeypatch.setattr(slide, "_tiles", spy)
     np.testing.assert_array_equal(slide.read_region((0, 0), 0, (800, 640)), whole)
