@@ -16,8 +16,7 @@ import pytest
 from tests.hostile.makers import tissue_pixels, write_svs
 from tests.s3_server import BUCKET, S3Server, s3_server
 from workflows.cli import main
-from workflows.cluster import check_store_is_shared
-from workflows.cluster import connect
+from workflows.cluster import check_store_is_shared, connect
 from workflows.extract import extract
 from workflows.extraction import ExtractConfig
 from workflows.listeners import Listener
