@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from workflows.options import (
+    CHUNK_TILES,
     KEEP_FREE,
     MAX_BAD,
     PATIENCE,
     TASK_LIMIT,
+    ChunkTiles,
     Cluster,
     ClusterOptions,
     Device,
@@ -62,7 +64,7 @@ def command(
     device: Device = "auto",
     reader: ReaderName = None,
     max_bad: MaxBad = MAX_BAD,
-    chunk_tiles: Annotated[int, typer.Option(min=1, help="Tiles in one task: the most that a crash can cost.")] = 512,
+    chunk_tiles: ChunkTiles = CHUNK_TILES,
     retry_quarantined: RetryQuarantined = False,
     task_limit: TaskLimit = TASK_LIMIT,
     patience: Patience = PATIENCE,

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workflows.options import (
+    CHUNK_TILES,
     KEEP_FREE,
     MAX_BAD,
     PATIENCE,
     TASK_LIMIT,
     WATCH_STABLE_S,
+    ChunkTiles,
     Cluster,
     ClusterOptions,
     Device,
@@ -88,6 +90,7 @@ def command(
     device: Device = "auto",
     reader: ReaderName = None,
     max_bad: MaxBad = MAX_BAD,
+    chunk_tiles: ChunkTiles = CHUNK_TILES,
     retry_quarantined: RetryQuarantined = False,
     task_limit: TaskLimit = TASK_LIMIT,
     patience: Patience = PATIENCE,
@@ -116,7 +119,9 @@ def command(
     mpp = None if slide_mpp is None else parse_mpp(slide_mpp)
     watched = _watch_config(watch, mpp, watch_idle, watch_stable) if watch else None
     stores = store_location(store or out / "features")
-    config = GradeConfig(model, out, stores, weights, workers, device, reader, max_bad, *place, policy, watched)
+    config = GradeConfig(
+        model, out, stores, weights, workers, device, reader, max_bad, *place, policy, watched, chunk_tiles
+    )
     summary = grade(find_slides(slides, mpp) if slides else [], config)
     typer.echo(summary.text(out))
     if summary.quarantined:
@@ -146,7 +151,7 @@ class GradeConfig:
         The run folder.
     store : Path or StoreUrl
         Folder of the feature stores.
-    weights, workers, device, reader, max_bad, scheduler, cluster, cluster_options, policy
+    weights, workers, device, reader, max_bad, scheduler, cluster, cluster_options, policy, chunk_tiles
         As in `workflows.extraction.ExtractConfig`; without a policy its defaults hold.
     watch : WatchConfig, optional
         Where slides come from that are not known yet; what the run writes is left out.
@@ -165,6 +170,7 @@ class GradeConfig:
     cluster_options: Path | None = None
     policy: "Policy | None" = None
     watch: "WatchConfig | None" = None
+    chunk_tiles: int = CHUNK_TILES
 
 
 def grade(sources: "list[SlideSource]", config: GradeConfig, listener: "Listener | None" = None) -> GradeSummary:
@@ -322,6 +328,7 @@ def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig
         scheduler=config.scheduler,
         cluster=config.cluster,
         cluster_options=config.cluster_options,
+        chunk_tiles=config.chunk_tiles,
         policy=config.policy or Policy(),
     )
     for field, value in model.card.recipe["tissue"].items():

@@ -46,6 +46,8 @@ ReaderName = Annotated[
     str | None, typer.Option("--reader", metavar="NAME", help="Only this reader: openslide, tiffslide or array.")
 ]
 MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Largest share of unreadable tiles that a slide may have.")]
+ChunkTiles = Annotated[int, typer.Option(min=1, help="Tiles in one task: the most that a crash can cost.")]
+CHUNK_TILES = 512
 RetryQuarantined = Annotated[
     bool,
     typer.Option("--retry-quarantined", help="Try slides again that an earlier start of this run put into quarantine."),

@@ -14,6 +14,7 @@ from typing import Any
 from mil.encoders import Encoder, load_encoder
 from workflows.extraction import ExtractConfig
 from workflows.failures import failure_of
+from workflows.orphans import end_with_parent
 from workflows.sources import SlideSource
 from wsi.errors import RecipeMismatchError
 from wsi.slide import Slide
@@ -130,6 +131,7 @@ def close_slides() -> None:
 def guarded(function: Callable[..., Any], slide_id: str, stage: str, said: "Start", *arguments: Any) -> Any:
     """Run a task; what goes wrong comes back as a value, so that no exception has to travel."""
     quiet_readers()
+    end_with_parent()
     said.say()
     _tasks.begin()
     try:

@@ -1,8 +1,11 @@
 """Where tasks run, and that nothing of it can be reached from another machine."""
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +40,8 @@ def listener() -> Callable[[], list[str]]:
 
 
 LOOPBACK = "0100007F"
+SLOW_START_S = 17
+"""Longer than Dask by itself waits for a worker to be replaced."""
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's tables of sockets")
 
@@ -62,6 +67,31 @@ def test_worker_processes_listen_on_loopback_only() -> None:
     for addresses in found.values():
         assert addresses
         assert set(addresses) == {LOOPBACK}
+
+
+def pid_after(seconds: float) -> int:
+    """Which process did this; a worker that is being closed does not come to its end."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_slow_to_come_back_is_waited_for(tmp_path: Path) -> None:
+    import dask
+    import distributed  # noqa: F401  # brings its defaults
+
+    slow, script = tmp_path / "slow", tmp_path / "start.py"
+    script.write_text(f"""import os, time
+def dask_setup(worker):
+    time.sleep({SLOW_START_S} * os.path.exists({str(slow)!r}))
+""")
+    with dask.config.set({"distributed.worker.preload": [str(script)]}), connect(1) as client:
+        first = client.submit(os.getpid).result()
+        slow.touch()
+        os.kill(first, signal.SIGKILL)
+        while client.nthreads():
+            time.sleep(0.05)
+        assert client.submit(pid_after, 5).result(timeout=180) != first
 
 
 def test_a_thread_on_each_usable_core() -> None:

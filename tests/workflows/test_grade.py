@@ -231,6 +231,17 @@ def test_what_is_lost_or_damaged_is_made_anew(copied: Path, models: list[Path], 
         assert row | {"seconds": ""} == before[row["slide_id"]] | {"seconds": ""}
 
 
+def test_chunks_are_as_small_as_asked_for(tmp_path: Path, models: list[Path], slides: Path) -> None:
+    out = tmp_path / "graded"
+    options = ["--chunk-tiles", "3", "--device", "cpu"]
+    with pytest.raises(SystemExit):
+        main(["grade", str(slides.parent / "mild.svs"), "--model", str(models[0]), "--out", str(out), *options])
+    store = FeatureStore(out / "features" / "mild.zarr")
+    assert store.encoder_meta("toy")["chunk_tiles"] == 3
+    chunks = list((store.path / "features" / "toy" / "values" / "c").iterdir())
+    assert len(chunks) == -(-len(store.grid) // 3) > 1
+
+
 def test_another_model_is_refused(copied: Path, models: list[Path], slides: Path) -> None:
     before = contents(copied)
     with pytest.raises(RecipeMismatchError, match="another --out"):
