@@ -377,13 +377,9 @@ class GradeOne:
         if (done := self._done_before(source, store)) is not None:
             return done
         from mil.bag import Bag
-        from mil.model_folder import load_model
 
         clock = time.perf_counter()
-        key = (self.model, self.summary.model_id)
-        if key not in _models:
-            _models[key] = load_model(self.model)
-        model = _models[key]
+        model = self.load()
         model.check_store(store)
         prediction = model.predict(Bag.from_store(store, model.encoder))
         slide = source.open(reader=self.reader, content_hash=store.slide.content_hash)
@@ -398,6 +394,15 @@ class GradeOne:
         kept = load_slide(self.out, source.slide_id)  # with the thumbnail as it is kept: `render` gives the same bytes
         render_slide(self.out, kept.maps(self.summary))
         return kept.grading
+
+    def load(self) -> "GradingModel":
+        """The model, loaded once in a process."""
+        from mil.model_folder import load_model
+
+        key = (self.model, self.summary.model_id)
+        if key not in _models:
+            _models[key] = load_model(self.model)
+        return _models[key]
 
     def _done_before(self, source: "SlideSource", store: "FeatureStore") -> "Grading | None":
         """The slide's result by this model, if an earlier run finished it."""

@@ -49,6 +49,7 @@ LOOK_UP_S = 1.0
 """So often the loop looks at clocks and gates when nothing else happens."""
 
 BUSY_EVERY_S = 2.0
+NO_WORKERS_S = 60.0
 MOST_HELD = 200
 """Slides that may wait for something outside, each with its lock, before no more are taken up."""
 
@@ -157,6 +158,7 @@ class _Loop:
         self._ledger, self._in_work = Ledger(folder), InWork(folder)
         self._topic = f"histograde-{uuid4().hex}"
         self._most_slides, self._threads, self._counted_s = 0, 1, -np.inf
+        self._without_workers_s, self._had_workers_s = 0.0, time.monotonic()
         self._ways: dict[str, _Way] = {}
         self._jobs: dict[str, _Job] = {}
         self._heard: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
@@ -214,6 +216,7 @@ class _Loop:
         """Slides in flight are bounded by the workers, which come and go; those that wait by `MOST_HELD`."""
         if time.monotonic() - self._counted_s > COUNT_WORKERS_EVERY_S:
             self._threads = sum(self._client.nthreads().values())
+            self._look_for_workers()
             self._most_slides = 2 * self._threads + 1
             self._counted_s = time.monotonic()
         in_flight = sum(way.under_way > 0 for way in self._ways.values())
@@ -222,6 +225,19 @@ class _Loop:
         if any(way.alone for way in self._ways.values()) or any(one.reason in STOPS_ALL for one in self._closed):
             return False
         return not self._close_gate(DiskGate(self._folders, lambda: self._config.policy.keep_free))
+
+    def _look_for_workers(self) -> None:
+        """Say so when there has been no worker for a while, and when one is back."""
+        now_s = time.monotonic()
+        if self._threads:
+            if self._without_workers_s > NO_WORKERS_S:
+                self._listener.resumed("no_workers")
+            self._without_workers_s, self._had_workers_s = 0.0, now_s
+            return
+        before, self._without_workers_s = self._without_workers_s, now_s - self._had_workers_s
+        if before <= NO_WORKERS_S < self._without_workers_s:
+            message = f"paused: no worker for {NO_WORKERS_S:g} s; it goes on by itself when one is there"
+            self._listener.paused("no_workers", message)
 
     @property
     def _closed(self) -> list[Gate]:

@@ -129,6 +129,7 @@ WAITS_FOR = {
     "disk_full": "the disk is full; make room and it goes on",
     "unreachable": "the server of the stores does not answer; it goes on when it does",
     "vanished": "the archive is away; bring it back and it goes on",
+    "no_workers": "no worker is there; it goes on when one is back",
 }
 
 

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from wsi.store import FeatureStore
 from wsi.store_url import StorePath
 
 OPEN_SLIDES_A_THREAD = 2
-SAID_AFTER_S, SURELY_AFTER_S = 0.005, 0.1
-"""Time for word of a start to leave a worker process, which may end at once."""
+SURELY_AFTER_S = 0.1
+"""Time for word of a start to leave a worker process that may end at once."""
 
 _encoders: dict[tuple[str, str, Any, str], Encoder] = {}
 _encoder_lock = threading.Lock()
@@ -129,9 +130,13 @@ def close_slides() -> None:
 
 
 def guarded(function: Callable[..., Any], slide_id: str, stage: str, said: "Start", *arguments: Any) -> Any:
-    """Run a task; what goes wrong comes back as a value, so that no exception has to travel."""
+    """Run a task; what goes wrong comes back as a value, so that no exception has to travel.
+
+    What a worker loads once is loaded before the task counts as begun: it is not held against the slide.
+    """
     quiet_readers()
     end_with_parent()
+    _load_first(arguments)
     said.say()
     _tasks.begin()
     try:
@@ -140,6 +145,17 @@ def guarded(function: Callable[..., Any], slide_id: str, stage: str, said: "Star
         return failure_of(slide_id, stage, error)
     finally:
         _tasks.end()
+
+
+def _load_first(arguments: tuple[Any, ...]) -> None:
+    """Load the encoder, or what a callable says that it needs; what goes wrong the task will meet again, and say."""
+    for one in arguments:
+        load = partial(worker_encoder, one) if isinstance(one, ExtractConfig) else getattr(one, "load", None)
+        if load is not None:
+            try:
+                load()
+            except Exception:
+                return
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +179,8 @@ class Start:
 
         worker = get_worker()
         worker.log_event(self.topic, {"key": str(worker.get_current_task()), "worker": worker.address})
-        if not worker.address.startswith("inproc"):
-            time.sleep(SURELY_AFTER_S if self.surely else SAID_AFTER_S)
+        if self.surely and not worker.address.startswith("inproc"):
+            time.sleep(SURELY_AFTER_S)
 
 
 def quiet_readers() -> None:
