@@ -65,7 +65,7 @@ class WatchConfig:
     scan_every_s: float = SCAN_EVERY_S
     stable_s: float = WATCH_STABLE_S
     give_up_s: float = GIVE_UP_S
-    rewrite_every_s: float = 30.0
+    rewrite_every_s: float = 20.0
 
 
 class FolderWatch:

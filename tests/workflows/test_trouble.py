@@ -21,6 +21,7 @@ from workflows.listeners import Listener, SlideResult
 from workflows.pipeline import run_pipeline
 from workflows.policy import Policy
 from workflows.sources import SlideSource, find_slides
+from workflows.worker import Start, guarded
 from wsi.errors import TaskLimitError, UnreachableSlideError
 from wsi.store import FeatureStore, store_path
 from wsi.store_writer import FeatureWriter
@@ -466,3 +467,34 @@ def test_a_slide_that_ends_the_whole_process_does_not_end_every_start(archive: P
         "b.zarr",
         "small.zarr",
     ]
+
+
+def test_a_run_without_workers_says_so_and_when_one_is_back(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(pipeline.time, "monotonic", lambda: now[0])
+    loop = pipeline._Loop.__new__(pipeline._Loop)
+    loop._listener, loop._threads = heard, 2
+    loop._without_workers_s, loop._had_workers_s = 0.0, now[0]
+    for threads, passed_s in ((2, 5), (0, 30), (0, 29), (0, 5), (0, 500), (2, 5), (0, 30), (2, 5)):
+        loop._threads = threads
+        now[0] += passed_s
+        loop._look_for_workers()
+    assert heard.pauses == ["paused no_workers", "resumed no_workers"]
+
+
+def test_what_a_worker_loads_once_is_loaded_before_its_task_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+
+    class Finish:
+        def load(self) -> None:
+            order.append("load")
+
+    class Broken:
+        def load(self) -> None:
+            raise OSError("no such model")
+
+    monkeypatch.setattr(Start, "say", lambda self: order.append("begin"))
+    guarded(lambda *_: order.append("work"), "a", "grade", Start("topic"), Finish())
+    assert order == ["load", "begin", "work"]
+    guarded(lambda *_: order.append("work"), "a", "grade", Start("topic"), Broken())
+    assert order[3:] == ["begin", "work"], "the task will meet it again, and say so"
