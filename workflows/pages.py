@@ -12,6 +12,7 @@ its place and renamed. Nothing in it depends on the clock: the same run gives th
 
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from workflows.cluster import usable_cores
 from workflows.figures import legend, probability_bars, slide_drawing
 from workflows.gradings import ModelSummary, Quarantined, class_labels
 from workflows.results import GradedSlide, Run, load_run, load_slide, slide_folder
@@ -82,13 +84,20 @@ def write_report(run: str | Path) -> Report:
     places, totals = rank_slides(found.gradings), _totals(found)
     previews: dict[str, tuple[int, int]] = {}
     failures = []
-    for number, place in enumerate(places):
-        slide_id = place.grading.slide_id
+
+    def write(number: int) -> tuple[int, int] | Quarantined:
         neighbours = (places[number - 1] if number else None, places[number + 1] if number + 1 < len(places) else None)
         try:
-            previews[slide_id] = _write_slide(partial, pages, found, totals, place, neighbours)
+            return _write_slide(partial, pages, found, totals, places[number], neighbours)
         except WsiError as error:
-            failures.append(Quarantined.of(slide_id, "report", error))
+            return Quarantined.of(places[number].grading.slide_id, "report", error)
+
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="pages") as pool:
+        for place, written in zip(places, pool.map(write, range(len(places))), strict=True):
+            if isinstance(written, Quarantined):
+                failures.append(written)
+            else:
+                previews[place.grading.slide_id] = written
     _write_index(partial, pages, found, totals, places, previews)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
