@@ -29,7 +29,6 @@ from workflows.results import GradedSlide, Run, load_run, load_slide, slide_fold
 from workflows.worklist import RULE, Place, rank_slides
 from wsi.errors import WsiError
 from wsi.exports.png import layer, overlay
-from wsi.files import write_atomic
 from wsi.heatmap import SlideMaps
 from wsi.pictures import encode_picture
 
@@ -64,7 +63,7 @@ class Report:
 
 
 def write_report(run: str | Path) -> Report:
-    """Write `RUN/report`, replacing an older one.
+    """Write `RUN/report`, replacing an older one; it is made beside it and takes its place when it is whole.
 
     Raises
     ------
@@ -164,7 +163,7 @@ def _write_index(
             page_names=names,
             totals=totals,
         )
-        write_atomic(folder / names[number], text.encode())
+        (folder / names[number]).write_bytes(text.encode())
 
 
 def _row(place: Place, previews: dict[str, tuple[int, int]]) -> dict[str, Any]:
@@ -238,7 +237,7 @@ def _write_slide(
         tile_um=graded.grid.spec.tile_px * graded.grid.spec.mpp,
         size_px=(maps.thumbnail.shape[1], maps.thumbnail.shape[0]),
     )
-    write_atomic(folder / "slides" / f"{graded.info.slide_id}.html", text.encode())
+    (folder / "slides" / f"{graded.info.slide_id}.html").write_bytes(text.encode())
     return _write_preview(folder, maps)
 
 
@@ -246,7 +245,7 @@ def _write_layers(own: Path, maps: SlideMaps) -> list[dict[str, Any]]:
     layers = []
     for number, channel in enumerate(maps.channels):
         name = "attention.png" if number == 0 else f"evidence_{number - 1}.png"
-        write_atomic(own / name, layer(maps, channel))
+        (own / name).write_bytes(layer(maps, channel))
         label = "Attention" if number == 0 else short_label(maps.class_labels[number - 1])
         layers.append(
             {"file": name, "label": label, "legend": legend(channel.scale), "predicted": number - 1 == maps.predicted}
@@ -261,7 +260,7 @@ def _write_tops(own: Path, graded: GradedSlide) -> list[dict[str, Any]]:
     tops = []
     for number, tile in enumerate(graded.top_tiles, start=1):
         name = f"tile_{number:02d}.jpg"
-        write_atomic(own / name, encode_picture(tile.pixels, "JPEG"))
+        (own / name).write_bytes(encode_picture(tile.pixels, "JPEG"))
         x, y = graded.grid.coords[tile.row].tolist()
         at = position[tile.row]
         tops.append(
@@ -308,5 +307,5 @@ def _write_preview(folder: Path, maps: SlideMaps) -> tuple[int, int]:
     factor = min(PREVIEW_PX[0] / pixels.shape[1], PREVIEW_PX[1] / pixels.shape[0], 1.0)
     size = (max(2, round(pixels.shape[1] * factor)), max(2, round(pixels.shape[0] * factor)))
     small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    write_atomic(folder / "previews" / f"{maps.info.slide_id}.jpg", encode_picture(small, "JPEG"))
+    (folder / "previews" / f"{maps.info.slide_id}.jpg").write_bytes(encode_picture(small, "JPEG"))
     return size[0] // 2, size[1] // 2
