@@ -90,6 +90,10 @@ def connect(
         "distributed.worker.daemon": True,
         "distributed.comm.timeouts.connect": "60s",
         "distributed.admin.tick.limit": "60s",
+        # what Dask keeps of its own doings grows for hours, by 0.2 MB a slide
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.low-level-log-length": 100,
+        "distributed.admin.system-monitor.log-length": 60,
     }
     with dask.config.set(settings), place as client:
         yield client
