@@ -20,7 +20,7 @@ from wsi.errors import UsageError, WsiError
 from wsi.store_url import StorePath, StoreUrl
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 CLUSTERS = ("slurm",)
 ADDRESS = re.compile(r"(tcp|tls)://[^/\s]+:\d+")
@@ -29,6 +29,7 @@ CONNECT_S = 15.0
 FIRST_WORKER_S = 600.0
 """How long a scheduler may be without any worker."""
 SAY_AFTER_S = 3.0
+START_TRIES = 3
 
 ENGINE = ("python", "dask", "distributed")
 """What a scheduler must have in the version that is here; workers must have all that can change a result."""
@@ -107,25 +108,38 @@ def _check_alone(option: str, others: Mapping[str, Any]) -> None:
 @contextmanager
 def _on_this_machine(workers: int) -> Iterator["Client"]:
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     with (
         # else Dask gives a worker up for good that is on its way back that long after it first ended
         dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}),
-        LocalCluster(
-            n_workers=max(workers, 1),
-            threads_per_worker=1 if workers else usable_cores(),
-            processes=workers > 0,
-            host="127.0.0.1" if workers else None,
-            dashboard_address="127.0.0.1:0",  # None takes port 8787, and complains where another run has it
-            worker_dashboard_address="127.0.0.1:0",
-            silence_logs=50,
-            memory_limit=0,
-        ) as cluster,
+        _local_cluster(workers) as cluster,
         Client(cluster) as client,
         kept_alive(cluster) if workers else nullcontext(),
     ):
         yield client
+
+
+def _local_cluster(workers: int) -> "LocalCluster":
+    """A cluster on this machine; tried again where a worker is killed while it starts."""
+    from distributed import LocalCluster
+
+    for tries_left in reversed(range(START_TRIES)):
+        try:
+            return LocalCluster(
+                n_workers=max(workers, 1),
+                threads_per_worker=1 if workers else usable_cores(),
+                processes=workers > 0,
+                host="127.0.0.1" if workers else None,
+                dashboard_address="127.0.0.1:0",  # None takes port 8787, and complains where another run has it
+                worker_dashboard_address="127.0.0.1:0",
+                silence_logs=50,
+                memory_limit=0,
+            )
+        except RuntimeError:
+            if not (tries_left and workers):
+                raise
+    raise AssertionError("unreachable")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from mil.encoders.toy import CARD, ToyEncoder
 from tests.hostile.makers import damage_tile, overwrite, stored_tile, tissue_pixels, write_svs
 from tests.wsi.test_compressed import every_tile
 from workflows import card_features as module
-from workflows import pipeline
+from workflows import tasks, worker
 from workflows.card_features import CardFeatures, card_features
 from workflows.extraction import ExtractConfig
 from workflows.listeners import Listener
@@ -156,7 +156,8 @@ def test_a_store_made_by_the_card_is_complete(
     damage_tile(path, 0, column=2, row=1)
     stores = []
     for way, encoder in (("usual", ToyEncoder()), ("card", on_card)):
-        monkeypatch.setattr(pipeline, "worker_encoder", lambda config, encoder=encoder: encoder)
+        for where in (tasks, worker):
+            monkeypatch.setattr(where, "worker_encoder", lambda config, encoder=encoder: encoder)
         config = ExtractConfig(tmp_path / way, encoder="toy", chunk_tiles=4, max_bad=0.9)
         (result,) = run_pipeline(cluster, find_slides([path]), config, Listener())
         assert result.failure is None

@@ -7,7 +7,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from tests.hostile.makers import flip
 from wsi.packed_array import PackedArray, packed_array
-from wsi.store import write_array
+from wsi.sealing import write_array
 
 ARRAYS = {
     "coords": np.random.default_rng(0).integers(-9, 1 << 20, (70, 2)).astype(np.int32),
