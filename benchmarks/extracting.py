@@ -28,9 +28,9 @@ MPP = 0.25
 
 def read_all(path: Path, store: Path) -> tuple[int, float]:
     """Tiles read and seconds, of the reader alone; the grid is that of a store which an extraction left."""
-    from workflows.cluster import usable_cores
     from wsi.slide import open_slide
     from wsi.store import FeatureStore, store_path
+    from wsi.threads import usable_cores
     from wsi.tiles import TileReader
 
     published = FeatureStore(store_path(store, path.stem))

@@ -18,6 +18,7 @@ from workflows.config import versions
 from workflows.local_workers import kept_alive
 from wsi.errors import UsageError, WsiError
 from wsi.store_url import StorePath, StoreUrl
+from wsi.threads import usable_cores
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -33,11 +34,6 @@ START_TRIES = 3
 
 ENGINE = ("python", "dask", "distributed")
 """What a scheduler must have in the version that is here; workers must have all that can change a result."""
-
-
-def usable_cores() -> int:
-    """Cores that this process may use. It sets how much runs at once, never what comes out."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

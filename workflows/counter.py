@@ -28,7 +28,7 @@ class Counter:
 
     def __enter__(self) -> "Counter":
         if sys.stderr.isatty():
-            self._bar = _rich_bar()
+            self._bar = rich_bar()
             self._bar.start()
             self._task = self._bar.add_task(self._title, total=self._total, note="")
         return self
@@ -51,7 +51,8 @@ class Counter:
             print(f"  {self._title}: {note}", file=sys.stderr, flush=True)
 
 
-def _rich_bar() -> Any:
+def rich_bar() -> Any:
+    """A bar with share, time spent, time left and a note."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 

@@ -81,8 +81,8 @@ class Demo:
 
     def make_slides(self) -> None:
         """Draw the slides to train on and the new ones, and damage a copy of one."""
-        from workflows.cluster import usable_cores
         from wsi.synthetic import make_cohort
+        from wsi.threads import usable_cores
 
         _say(f"1. Drawing {self._slides} slides to train on and {NEW_SLIDES} new ones (40x, three sites)")
         for folder, count, seed in (

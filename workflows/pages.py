@@ -22,7 +22,6 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from workflows.cluster import usable_cores
 from workflows.figures import legend, probability_bars, slide_drawing
 from workflows.gradings import ModelSummary, Quarantined, class_labels
 from workflows.results import GradedSlide, Run, load_run, load_slide, slide_folder
@@ -31,6 +30,7 @@ from wsi.errors import WsiError
 from wsi.exports.png import layer, overlay
 from wsi.heatmap import SlideMaps
 from wsi.pictures import encode_picture
+from wsi.threads import usable_cores
 
 FOLDER = "report"
 TEMPLATES = Path(__file__).parent / "templates"

@@ -12,8 +12,7 @@ by itself when all others are through.
 import queue
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -28,18 +27,18 @@ from workflows.in_work import InWork
 from workflows.intake import Intake, as_intake
 from workflows.listeners import ChunkDone, Listener, Listeners, Plan, SlideResult
 from workflows.quarantine_ledger import Ledger
-from workflows.source_hash import source_stamp
+from workflows.slide_way import Job, SlideWay, check_unchanged, chunk_bytes
 from workflows.sources import SlideSource
 from workflows.tasks import check_bad, check_bad_of, extract_chunk, finish_slide, plan_slide
 from workflows.waiting import ArchiveGate, DiskGate, Gate, StoreGate, WaitingRoom, device_of, is_away
 from workflows.worker import Start, close_slides, encoder_name, guarded
-from wsi.errors import LostSchedulerError, SlideChangedError, StoreBusyError, TaskLimitError, UsageError, WsiError
+from wsi.errors import LostSchedulerError, StoreBusyError, TaskLimitError, UsageError
 from wsi.store import FeatureStore, store_path
 from wsi.store_url import StoreUrl
-from wsi.store_writer import FeatureWriter, slide_lock
+from wsi.store_writer import slide_lock
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
 COUNT_WORKERS_EVERY_S = 5.0
 STOPS_ALL = (DiskGate.reason, StoreGate.reason)
@@ -103,54 +102,6 @@ def absolute_source(source: SlideSource) -> SlideSource:
     return replace(source, path=source.path.absolute()) if isinstance(source.path, Path) else source
 
 
-@dataclass(slots=True)
-class _Way:
-    """A slide between its admission and its end; where it begins anew, jobs of an earlier round count no more."""
-
-    source: SlideSource
-    result: SlideResult
-    device: int
-    lock: ExitStack = field(default_factory=ExitStack)
-    plan: Plan | None = None
-    left: int = 0
-    under_way: int = 0
-    owed_bytes: int = 0
-    round: int = 0
-    told_busy: bool = False
-    closed: bool = False
-    aside: bool = False
-    alone: bool = False
-
-    @property
-    def slide_id(self) -> str:
-        return self.source.slide_id
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """Something to do for a slide; without a function this process does it itself."""
-
-    way: _Way
-    stage: str
-    function: Callable[..., Any] | None
-    arguments: tuple[Any, ...] = ()
-    priority: int = 0
-    failed: int = 0
-    deaths: int = 0
-    future: "Future | None" = None
-    worker: str = ""
-    began_s: float | None = None
-    round: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.round = self.way.round
-
-    @property
-    def counts(self) -> bool:
-        """Whether anybody still waits for it."""
-        return not (self.way.closed or self.way.aside) and self.round == self.way.round
-
-
 class _Loop:
     def __init__(self, client: "Client", config: ExtractConfig, listener: Listener, finish: Any, folder: Path) -> None:
         self._client, self._config, self._listener, self._finish = client, config, listener, finish
@@ -159,11 +110,11 @@ class _Loop:
         self._topic = f"histograde-{uuid4().hex}"
         self._most_slides, self._threads, self._counted_s = 0, 1, -np.inf
         self._without_workers_s, self._had_workers_s = 0.0, time.monotonic()
-        self._ways: dict[str, _Way] = {}
-        self._jobs: dict[str, _Job] = {}
+        self._ways: dict[str, SlideWay] = {}
+        self._jobs: dict[str, Job] = {}
         self._heard: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
-        self._waiting: WaitingRoom[_Job] = WaitingRoom(config.policy.patience_s)
-        self._aside: list[_Way] = []
+        self._waiting: WaitingRoom[Job] = WaitingRoom(config.policy.patience_s)
+        self._aside: list[SlideWay] = []
         self._deaths = Deaths(client)
         self._done: list[SlideResult] = []
         self._again: list[SlideSource] = []
@@ -199,7 +150,7 @@ class _Loop:
         while self._may_admit() and (source := self._next(intake)) is not None:
             source = absolute_source(source)
             device = device_of(source.path.parent) if isinstance(source.path, Path) else 0
-            way = _Way(source, SlideResult(source), device)
+            way = SlideWay(source, SlideResult(source), device)
             self._ways[source.slide_id] = way
             self._begin(way)
 
@@ -224,7 +175,8 @@ class _Loop:
             return False
         if any(way.alone for way in self._ways.values()) or any(one.reason in STOPS_ALL for one in self._closed):
             return False
-        return not self._close_gate(DiskGate(self._folders, lambda: self._config.policy.keep_free))
+        gate = DiskGate(self._folders, lambda: self._config.policy.keep_free)
+        return gate.has_room() or not self._close_gate(gate)
 
     def _look_for_workers(self) -> None:
         """Say so when there has been no worker for a while, and when one is back."""
@@ -243,7 +195,7 @@ class _Loop:
     def _closed(self) -> list[Gate]:
         return self._waiting.closed
 
-    def _begin(self, way: _Way, job: "_Job | None" = None) -> None:
+    def _begin(self, way: SlideWay, job: "Job | None" = None) -> None:
         """Take the slide's lock, and plan it unless it is known to be in vain. `job` is an earlier try."""
         try:
             way.lock.enter_context(slide_lock(self._config.store, way.slide_id))
@@ -251,10 +203,10 @@ class _Loop:
             if not way.told_busy:
                 self._listener.retried(failure_of(way.slide_id, "plan", error), BUSY_EVERY_S)
             way.told_busy = True
-            self._waiting.later(_Job(way, "lock", None), BUSY_EVERY_S)
+            self._waiting.later(Job(way, "lock", None), BUSY_EVERY_S)
             return
         except Exception as error:  # whatever it is, it ends this slide only
-            self._failed(job or _Job(way, "lock", None), failure_of(way.slide_id, "plan", error))
+            self._failed(job or Job(way, "lock", None), failure_of(way.slide_id, "plan", error))
             return
         known = None if self._config.policy.retry_quarantined else self._ledger.known(way.source, self._config)
         if known is not None:
@@ -270,12 +222,12 @@ class _Loop:
         else:
             self._plan(way)
 
-    def _plan(self, way: _Way) -> None:
-        self._go(_Job(way, "plan", plan_slide, (way.source, self._config)))
+    def _plan(self, way: SlideWay) -> None:
+        self._go(Job(way, "plan", plan_slide, (way.source, self._config)))
 
     # --- jobs
 
-    def _go(self, job: _Job) -> None:
+    def _go(self, job: Job) -> None:
         if not job.counts:
             self._free_if_idle(job.way)
             return
@@ -326,7 +278,7 @@ class _Loop:
             self._take(job)
             return
 
-    def _take(self, job: _Job) -> None:
+    def _take(self, job: Job) -> None:
         """Go on with what a task gave."""
         from distributed import CancelledError, KilledWorker
 
@@ -357,24 +309,25 @@ class _Loop:
             self._close(way, None)
             self._free_if_idle(way)
 
-    def _take_plan(self, way: _Way, plan: Plan) -> None:
+    def _take_plan(self, way: SlideWay, plan: Plan) -> None:
         way.plan, way.left = plan, len(plan.chunks)
         way.result.content_hash, way.result.tiles = plan.content_hash, plan.tiles
         way.result.add(plan.seconds)
         self._listener.planned(plan)
         jobs = [
-            _Job(way, "extract", extract_chunk, (way.source, plan.writer, chunk, self._config), priority=1)
+            Job(way, "extract", extract_chunk, (way.source, plan.writer, chunk, self._config), priority=1)
             for chunk in plan.chunks
-        ] or [_Job(way, "publish", None)]
+        ] or [Job(way, "publish", None)]
         way.owed_bytes = BESIDE_BYTES + (chunk_bytes(plan.writer) * len(plan.chunks) if plan.writer else 0)
         needed = self._config.policy.keep_free + way.owed_bytes
         others = sum(other.owed_bytes for other in self._ways.values() if other is not way and not other.aside)
-        if self._close_gate(DiskGate(self._folders, lambda: needed), *jobs, beside=others):
+        gate = DiskGate(self._folders, lambda: needed)
+        if not gate.has_room(others) and self._close_gate(gate, *jobs):
             return
         for job in jobs:
             self._go(job)
 
-    def _take_chunk(self, way: _Way, done: ChunkDone) -> None:
+    def _take_chunk(self, way: SlideWay, done: ChunkDone) -> None:
         way.result.add(done.seconds)
         way.result.chunks += done.computed
         way.left -= 1
@@ -382,15 +335,15 @@ class _Loop:
             way.owed_bytes -= chunk_bytes(way.plan.writer)
         self._listener.chunk(done)
         if way.left == 0:
-            self._publish(_Job(way, "publish", None))
+            self._publish(Job(way, "publish", None))
 
-    def _publish(self, job: _Job) -> None:
+    def _publish(self, job: Job) -> None:
         way = job.way
         assert way.plan is not None
         try:
             writer = way.plan.writer
             if writer is not None:
-                _check_unchanged(way.source, way.plan)
+                check_unchanged(way.source, way.plan)
                 check_bad_of(writer, self._config.max_bad)
                 writer.publish()
             store = FeatureStore(store_path(self._config.store, way.slide_id))
@@ -405,17 +358,17 @@ class _Loop:
             self._free_if_idle(way)
             return
         spent = sum(way.result.seconds.values())
-        self._go(_Job(way, "grade", finish_slide, (self._finish, way.source, store.path, spent), priority=2))
+        self._go(Job(way, "grade", finish_slide, (self._finish, way.source, store.path, spent), priority=2))
 
     # --- trouble
 
-    def _failed(self, job: _Job, failed: Failure) -> None:
+    def _failed(self, job: Job, failed: Failure) -> None:
         """Try again what can pass, wait for what is away, and end the slide otherwise."""
         way, name = job.way, failed.error_class
         job.failed += 1
         if name == "disk_full":
             gate = DiskGate(self._folders, lambda: self._config.policy.keep_free)
-            if self._close_gate(gate, job):
+            if not gate.opens() and self._close_gate(gate, job):
                 return
         if name == "vanished" and isinstance(way.source.path, Path):
             folder = way.source.path.parent
@@ -430,13 +383,13 @@ class _Loop:
             self._listener.retried(failed, after_s)
             if name == "changed":
                 way.round += 1
-                job = _Job(way, "plan", plan_slide, (way.source, self._config), failed=job.failed)
+                job = Job(way, "plan", plan_slide, (way.source, self._config), failed=job.failed)
             self._waiting.later(job, after_s)
             return
         self._close(way, failed)
         self._free_if_idle(way)
 
-    def _killed(self, job: _Job) -> None:
+    def _killed(self, job: Job) -> None:
         """A worker ended. Was it this task? One that ran there twice when that happened is set aside."""
         way = job.way
         job.deaths += job.began_s is not None
@@ -453,7 +406,7 @@ class _Loop:
         else:
             self._go(job)
 
-    def _set_aside(self, way: _Way, failed: Failure) -> None:
+    def _set_aside(self, way: SlideWay, failed: Failure) -> None:
         way.aside, way.owed_bytes = True, 0
         way.round += 1
         self._listener.retried(failed, None)
@@ -494,9 +447,9 @@ class _Loop:
         for reason in sorted(before - {one.reason for one in self._closed}):
             self._listener.resumed(reason)
 
-    def _close_gate(self, gate: Gate, *jobs: _Job, beside: int = 0) -> bool:
-        """Whether work must wait at a gate; it does so then."""
-        if (isinstance(gate, DiskGate) and gate.opens_beside(beside)) or self._waiting.has_given_up(gate):
+    def _close_gate(self, gate: Gate, *jobs: Job) -> bool:
+        """Let work wait at a gate; False where patience has ended with what it is about."""
+        if self._waiting.has_given_up(gate):
             return False
         already = {one.reason for one in self._closed}
         self._waiting.close(gate, *jobs)
@@ -506,7 +459,7 @@ class _Loop:
 
     # --- the end of a slide
 
-    def _close(self, way: _Way, failed: Failure | None) -> None:
+    def _close(self, way: SlideWay, failed: Failure | None) -> None:
         way.closed, way.owed_bytes = True, 0
         way.result.failure = failed
         if failed is not None and not way.result.remembered:
@@ -514,7 +467,7 @@ class _Loop:
         self._listener.slide(way.result)
         self._done.append(way.result)
 
-    def _free_if_idle(self, way: _Way) -> None:
+    def _free_if_idle(self, way: SlideWay) -> None:
         """Let go of a slide that is through, but not while tasks that outlived its failure may still write."""
         if way.under_way:
             return
@@ -534,30 +487,6 @@ DIED = {
     "worker_killed": "its task ended several worker processes, the last time with no other slide beside it",
     "out_of_memory": "its task ended several worker processes: the kernel stopped them for want of memory",
 }
-
-
-def chunk_bytes(writer: FeatureWriter) -> int:
-    """What one chunk of features takes on a disk, with its record; nothing where the stores are in a bucket."""
-    if not isinstance(writer.store, Path):
-        return 0
-    return writer.chunk_tiles * writer.dim * np.dtype(writer.dtype).itemsize + 8192
-
-
-def _check_unchanged(source: SlideSource, plan: Plan) -> None:
-    """Refuse to publish what was read from a file that is another by now; one that is away has been read whole.
-
-    Raises
-    ------
-    SlideChangedError
-    """
-    if not isinstance(source.path, Path):
-        return
-    try:
-        stamp = source_stamp(source)
-    except WsiError:
-        return
-    if stamp != plan.stamp:
-        raise SlideChangedError(f"{source.slide_id}: its file has changed since the work on it began")
 
 
 __all__ = ["ExtractConfig", "Failure", "Listener", "Listeners", "Plan", "SlideResult", "run_pipeline"]

@@ -8,13 +8,12 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from workflows.counter import PLAIN_EVERY_S, rich_bar
 from workflows.failures import Failure
 from workflows.listeners import ChunkDone, Listener, Listeners, Plan, SlideResult
 
 if TYPE_CHECKING:
     from distributed import Client
-
-PLAIN_EVERY_S = 10.0
 
 
 class Progress(Listener):
@@ -37,7 +36,7 @@ class Progress(Listener):
 
     def __enter__(self) -> "Progress":
         if self._terminal:
-            self._bar = _rich_bar()
+            self._bar = rich_bar()
             self._bar.start()
             self._task = self._bar.add_task(self._title, total=None, note="")
         return self
@@ -146,21 +145,3 @@ def clock(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def _rich_bar() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=28),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-        refresh_per_second=4,
-    )

@@ -3,6 +3,7 @@
 import errno
 import heapq
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -15,7 +16,7 @@ from wsi.store_url import StoreUrl
 Work = TypeVar("Work")
 
 LOOK_EVERY_S = 1.0
-PROBE = ".histograde-room"
+PROBE = ".histograde-room-"
 PROBE_BYTES = 1 << 20
 
 
@@ -75,11 +76,11 @@ class DiskGate:
         )
 
     def opens(self) -> bool:
-        return self.opens_beside(0)
+        return self.has_room() and all(map(_takes_bytes, self._folders))
 
-    def opens_beside(self, owed: int) -> bool:
-        """Whether there is room beside so many bytes that others are still going to write."""
-        return all(free_bytes(one) >= self._needed() + owed and _takes_bytes(one) for one in self._folders)
+    def has_room(self, owed: int = 0) -> bool:
+        """Whether there is room by the file system's figures, beside `owed` bytes that others are going to write."""
+        return all(free_bytes(one) >= self._needed() + owed for one in self._folders)
 
 
 class ArchiveGate:
@@ -158,20 +159,13 @@ def amount(size: int) -> str:
 
 
 def _takes_bytes(folder: Path) -> bool:
-    """Whether bytes can be had: a quota is not in the figures of a file system."""
-    probe = folder / f"{PROBE}.{os.getpid()}"
+    """Whether bytes can be had: a quota is not in the figures of a file system. What is tried has no name by then."""
     try:
-        descriptor = os.open(probe, os.O_CREAT | os.O_WRONLY, 0o600)
+        with tempfile.TemporaryFile(prefix=PROBE, dir=folder) as probe:
+            os.posix_fallocate(probe.fileno(), 0, PROBE_BYTES)
     except OSError as error:
         return error.errno not in (errno.ENOSPC, errno.EDQUOT)
-    try:
-        os.posix_fallocate(descriptor, 0, PROBE_BYTES)
-        return True
-    except OSError as error:
-        return error.errno not in (errno.ENOSPC, errno.EDQUOT)
-    finally:
-        os.close(descriptor)
-        probe.unlink(missing_ok=True)
+    return True
 
 
 class WaitingRoom(Generic[Work]):

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
+from wsi.threads import usable_cores
+
 THREAD_BYTES = 16 << 20
 """For each thread at least, about two milliseconds of copy or checksum: on cores that are busy with other work, waiting
 for a helper costs more than it helps."""
@@ -47,8 +49,7 @@ def share(parts: Sequence[Part], worker: Callable[[], Callable[[Part], None]], p
                 errors[number] = error
                 todo.clear()
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(cores // 2, MOST_THREADS, len(parts) * part_bytes // THREAD_BYTES)
+    threads = min(usable_cores() // 2, MOST_THREADS, len(parts) * part_bytes // THREAD_BYTES)
     helping = [_helpers().submit(work) for _ in range(threads - 1)]
     work()
     for one in helping:

@@ -21,7 +21,7 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
     threads : int
         1 works in the calling thread; 0 takes one a core.
     """
-    threads = threads or _cores()
+    threads = threads or usable_cores()
     if threads == 1:
         yield from map(function, items)
         return
@@ -39,6 +39,6 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
                 one.cancel()
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
+def usable_cores() -> int:
+    """Cores that this process may use. It sets how much runs at once, never what comes out."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

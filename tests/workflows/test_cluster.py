@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from workflows.cluster import connect, usable_cores
+from workflows.cluster import connect
+from wsi.threads import usable_cores
 
 
 def listener() -> Callable[[], list[str]]:

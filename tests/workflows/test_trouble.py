@@ -15,7 +15,7 @@ import pytest
 
 from tests.hostile.makers import damage_tile, tissue_pixels, write_svs
 from workflows import pipeline, tasks, waiting
-from workflows.cluster import connect, usable_cores
+from workflows.cluster import connect
 from workflows.extraction import ExtractConfig
 from workflows.listeners import Listener, SlideResult
 from workflows.pipeline import run_pipeline
@@ -25,6 +25,7 @@ from workflows.worker import Start, guarded
 from wsi.errors import TaskLimitError, UnreachableSlideError
 from wsi.store import FeatureStore, store_path
 from wsi.store_writer import FeatureWriter
+from wsi.threads import usable_cores
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Run = Callable[..., list[SlideResult]]
@@ -139,6 +140,16 @@ def test_a_disk_that_fills_up_pauses_the_run_until_there_is_room(
     assert heard.pauses == ["paused disk_full", "resumed disk_full"]
     assert "0 MB free in" in heard.messages[0]
     assert "make room and it goes on by itself" in heard.messages[0]
+
+
+def test_a_run_without_trouble_does_not_try_the_disk(
+    run: Run, archive: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at figures costs nothing; writing a megabyte for each slide would."""
+    tried = []
+    monkeypatch.setattr(waiting, "_takes_bytes", lambda folder: bool(tried.append(folder)))
+    assert failures(run(archive)) == {"small": None, "b": None}
+    assert (tried, heard.pauses) == ([], [])
 
 
 def test_a_slide_for_which_there_is_no_room_is_not_begun(

@@ -66,12 +66,13 @@ def test_a_disk_is_measured_and_a_quota_is_felt(tmp_path: Path, monkeypatch: pyt
     assert free_bytes(tmp_path / "absent") == 0
     assert DiskGate((tmp_path,), lambda: 1).opens()
     assert not DiskGate((tmp_path,), lambda: 1 << 60).opens()
-    assert not DiskGate((tmp_path,), lambda: 1).opens_beside(1 << 60)
+    assert not DiskGate((tmp_path,), lambda: 1).has_room(1 << 60)
 
     def over_quota(*_: object) -> None:
         raise OSError(122, "Disk quota exceeded")
 
     monkeypatch.setattr(os, "posix_fallocate", over_quota)
+    assert DiskGate((tmp_path,), lambda: 1).has_room(), "a quota is not in the figures"
     assert not DiskGate((tmp_path,), lambda: 1).opens()
     assert list(tmp_path.iterdir()) == []
 
