@@ -33,7 +33,8 @@ import numpy as np
 import torch
 import zarr
 
-from mil.bag import Packing, StoreBags
+from mil.bag import StoreBags
+from mil.packing import Packing
 from mil.testing import toy_card, write_store
 from wsi import chunk_reader
 from wsi.store import FeatureStore

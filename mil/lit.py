@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mil.bag import BagBatch, Bags, Packing
+from mil.bag import BagBatch, Bags
 from mil.network import Loss, Network, NetworkSpec, one_thread
+from mil.packing import Packing
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -53,7 +54,7 @@ class MILTask(lightning.LightningModule):
         self.steps = steps
 
     def training_step(self, batch: BagBatch, batch_idx: int) -> Tensor:
-        return self.loss(self.network(batch).logits, batch.targets)
+        return self.network.objective(batch, self.loss)
 
     def transfer_batch_to_device(self, batch: BagBatch, device: torch.device, dataloader_idx: int) -> BagBatch:
         return batch.to(device)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mil.bag import Bag, BagBatch, Bags, MILOutput, pack
 from mil.losses import LOSSES
+from mil.model import MILModel
 from mil.models import MODELS
 from wsi.errors import UsageError
 
@@ -31,6 +32,8 @@ class Loss(Protocol):
     def layer(self) -> nn.Module: ...
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor: ...
+
+    def marks(self, targets: Tensor) -> Tensor: ...
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray: ...
 
@@ -91,10 +94,21 @@ class Network(nn.Module):
 
     def forward(self, batch: BagBatch) -> MILOutput:
         """Raw features in; logits and tile_logits are the loss's."""
-        result: MILOutput = self.model(replace(batch, features=(batch.features - self.mean) * self.scale))
+        result: MILOutput = self.model(self._scaled(batch))
         return MILOutput(
             self.output(result.logits.float()), result.attention.float(), self.output(result.tile_logits.float())
         )
+
+    def objective(self, batch: BagBatch, loss: Loss) -> Tensor:
+        """What a training step minimises: the model's own objective, or the loss of its logits."""
+        criterion, scaled = _Criterion(self.output, loss), self._scaled(batch)
+        if isinstance(self.model, MILModel):
+            return self.model.objective(scaled, criterion)
+        output: MILOutput = self.model(scaled)
+        return criterion(output.logits, batch.targets)
+
+    def _scaled(self, batch: BagBatch) -> BagBatch:
+        return replace(batch, mean=self.mean, scale=self.scale)
 
     def standardize(self, bags: Bags) -> None:
         """Set mean and scale from the tiles of `bags`, each slide counting alike, in float64.
@@ -111,6 +125,19 @@ class Network(nn.Module):
         scale = np.where(floored > 1e-12 * (1 + moments[0] ** 2), 1 / np.sqrt(np.maximum(floored, 1e-24)), 0.0)
         self.mean.copy_(torch.from_numpy(moments[0]))
         self.scale.copy_(torch.from_numpy(scale))
+
+
+class _Criterion:
+    """A loss behind its last layer, as a model's objective is handed it."""
+
+    def __init__(self, output: nn.Module, loss: Loss):
+        self._output, self._loss = output, loss
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self._loss(self._output(outputs.float()), targets)
+
+    def marks(self, targets: Tensor) -> Tensor:
+        return self._loss.marks(targets)
 
 
 def predict(network: Network, bag: Bag) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from torch import nn
 from mil.bag import Bag, MILOutput, pack
 from mil.encoders import Encoder, TensorEncoder
 from mil.encoders.card import EncoderCard
+from mil.model import MILModel
 from mil.network import Loss
 from wsi.kernels import KERNELS
 from wsi.slide import SlideInfo
@@ -90,7 +91,8 @@ def check_model(model: Callable[..., nn.Module], dim: int = 12, n_outputs: int =
 
     Shapes; attention that is not negative and sums to 1 in each bag; a bag alone equals the bag in a pack; no
     dependence on the order of tiles; a bag of one tile; tile_logits equal to the logits of one-tile bags; finite
-    results for huge features; gradients for every parameter; the same bits for the same seed.
+    results for huge features; an objective with gradients for every parameter, and the same bits for the same seed; the
+    same on a GPU, where there is one.
     """
     torch.manual_seed(0)
     built = model(dim, n_outputs, **options).eval()
@@ -104,14 +106,16 @@ def check_model(model: Callable[..., nn.Module], dim: int = 12, n_outputs: int =
     for part in _parts(built(pack([huge]))):
         assert torch.isfinite(part).all(), "huge features give results that are not finite"
     _check_training(model, dim, n_outputs, options)
+    if torch.cuda.is_available():
+        _check_device(built, bags, packed)
 
 
 def check_loss(loss: Callable[..., Loss], n_classes: int = 4, **options: Any) -> None:
     """Raise `AssertionError`, in words, unless a loss keeps the contract.
 
     Probabilities are right in shape, not negative and sum to 1, also for huge logits; the loss is a finite scalar with
-    finite gradients, also for huge logits and for a batch of one class; minimising it finds the targets; it does not
-    depend on the order of slides.
+    finite gradients, also for huge logits and for a batch of one class; minimising it finds the targets; its marks are
+    (B, n_outputs) bool; it does not depend on the order of slides.
     """
     built = loss(n_classes, **options)
     generator = torch.Generator().manual_seed(0)
@@ -131,6 +135,9 @@ def check_loss(loss: Callable[..., Loss], n_classes: int = 4, **options: Any) ->
             torch.autograd.backward(value)
             assert leaf.grad is not None, "the loss has no gradient"
             assert torch.isfinite(leaf.grad).all(), "a gradient is not finite"
+    marks = built.marks(targets)
+    assert marks.dtype == torch.bool, "marks are not bool"
+    assert tuple(marks.shape) == (9, built.n_outputs), f"marks are {tuple(marks.shape)}"
     turned = built(logits.flip(0), targets.flip(0))
     assert torch.allclose(turned, built(logits, targets)), "the loss depends on the order of slides"
     _check_minimum(built, targets)
@@ -241,18 +248,43 @@ def _check_tiles(built: nn.Module, bag: Bag) -> None:
     assert torch.allclose(whole, single, atol=1e-5), "tile_logits are not the logits of one-tile bags"
 
 
+def _check_device(built: nn.Module, bags: list[Bag], packed: MILOutput) -> None:
+    moved = built.cuda()(pack(bags).to("cuda"))
+    for here, there in zip(_parts(packed), _parts(moved), strict=True):
+        assert torch.allclose(here, there.cpu(), atol=1e-4), "a GPU gives other results"
+
+
 def _check_training(model: Callable[..., nn.Module], dim: int, n_outputs: int, options: dict[str, Any]) -> None:
     results = []
     for _ in range(2):
         torch.manual_seed(1)
         built = model(dim, n_outputs, **options).train()
-        output = built(pack([toy_bag(tiles, dim, tiles) for tiles in (5, 30)]))
-        torch.autograd.backward(output.logits.square().sum())
-        results.append(output.logits.detach())
+        batch = pack([toy_bag(tiles, dim, tiles) for tiles in (5, 30, 1)], [0, 1, 0])
+        if isinstance(built, MILModel):
+            value = built.objective(batch, _Squares(n_outputs))
+            assert value.ndim == 0, "the objective is not a scalar"
+            assert torch.isfinite(value), "the objective is not finite"
+        else:
+            value = built(batch).logits.square().sum()
+        torch.autograd.backward(value)
+        results.append(value.detach())
     for name, parameter in built.named_parameters():
         assert parameter.grad is not None, f"parameter {name} has no gradient"
         assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"
     assert torch.equal(*results), "the same seed gives other results"
+
+
+class _Squares:
+    """A criterion for models: outputs towards 1 for the second class, else towards 0."""
+
+    def __init__(self, n_outputs: int):
+        self._n_outputs = n_outputs
+
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (outputs - self.marks(targets).to(outputs.dtype)).square().mean()
+
+    def marks(self, targets: torch.Tensor) -> torch.Tensor:
+        return (targets > 0)[:, None].expand(-1, self._n_outputs)
 
 
 def _check_minimum(built: Loss, targets: torch.Tensor) -> None:

@@ -49,6 +49,10 @@ class CrossEntropy:
         weights = torch.as_tensor(self.weights, dtype=logits.dtype, device=logits.device)
         return functional.cross_entropy(logits, targets, weights)
 
+    def marks(self, targets: Tensor) -> Tensor:
+        """Each class but the reference has an output of its own."""
+        return targets[:, None] == torch.arange(1, self.n_classes, device=targets.device)  # (B, C-1)
+
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """(..., C) logits to probabilities of the cohort's mixture of classes."""
         return softmax(np.asarray(logits, dtype=np.float64) - np.log(self.weights))

@@ -36,6 +36,10 @@ class Corn:
         losses = functional.binary_cross_entropy_with_logits(logits, higher, reduction="none")
         return (losses * asked).sum() / asked.sum()
 
+    def marks(self, targets: Tensor) -> Tensor:
+        """Output k is high for the grades above k."""
+        return targets[:, None] > torch.arange(self.n_classes - 1, device=targets.device)  # (B, C-1)
+
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """(..., C-1) logits to (..., C) probabilities: differences of the products of the answers."""
         return conditional(logits)
@@ -78,6 +82,10 @@ class Coral:
         higher = (targets[:, None] > level).to(logits.dtype)  # (B, C-1)
         losses = functional.binary_cross_entropy_with_logits(logits, higher, reduction="none")
         return losses.sum(dim=1).mean()
+
+    def marks(self, targets: Tensor) -> Tensor:
+        """The score is high for the upper half of the grades."""
+        return 2 * targets[:, None] >= self.n_classes  # (B, 1)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """(..., C-1) logits to (..., C) probabilities: differences of the answers."""

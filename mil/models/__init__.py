@@ -6,6 +6,7 @@ MODELS = Registry(
     "model",
     {
         "abmil": "mil.models.abmil:GatedABMIL",
+        "abmil_plain": "mil.models.abmil:ABMIL",
         "autopool": "mil.models.autopool:AutoPool",
         "topk": "mil.models.topk:TopK",
         "mean": "mil.models.pooling:MeanPooling",

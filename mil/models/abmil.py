@@ -1,21 +1,25 @@
-"""Gated attention pooling.
+"""Attention pooling, gated and plain.
 
-Ilse, Tomczak, Welling: Attention-based Deep Multiple Instance Learning, ICML 2018, equations 7 and 9.
+Ilse, Tomczak, Welling: Attention-based Deep Multiple Instance Learning, ICML 2018, equations 7 to 9.
 https://arxiv.org/abs/1802.04712
 
     z = sum_i a_i h_i,    a_i = softmax_i( w^T ( tanh(V h_i) * sigmoid(U h_i) ) )
+    plain: a_i = softmax_i( w^T tanh(V h_i) )
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mil.bag import BagBatch, MILOutput
+from mil.blockwise import TileParts, attention_pool
+from mil.model import MILModel
 from mil.models.embedding import tile_embedding
-from mil.segments import segment_softmax, segment_sum
 
 
-class GatedABMIL(nn.Module):
-    """Attention says which tiles matter, the classifier what their weighted mean is.
+class GatedABMIL(MILModel):
+    """Attention says which tiles matter, the classifier what their weighted mean is. The default.
+
+    Bags of more than 32,768 tiles are pooled block by block (`mil.blockwise`): memory stays near that of the bag.
 
     Parameters
     ----------
@@ -29,19 +33,52 @@ class GatedABMIL(nn.Module):
         Width of V and U.
     dropout : float
         Of the tile embeddings.
+    heads : int
+        Attentions side by side; the classifier sees all their means, and the attention of a tile is its mean.
     """
 
-    def __init__(self, dim: int, n_outputs: int, hidden: int = 128, attention_dim: int = 64, dropout: float = 0.25):
+    gated = True
+
+    def __init__(
+        self,
+        dim: int,
+        n_outputs: int,
+        hidden: int = 128,
+        attention_dim: int = 64,
+        dropout: float = 0.25,
+        heads: int = 1,
+    ):
         super().__init__()
+        self.heads = heads
         self.embed = tile_embedding(dim, hidden, dropout)
         self.v = nn.Linear(hidden, attention_dim)
-        self.u = nn.Linear(hidden, attention_dim)
-        self.w = nn.Linear(attention_dim, 1)
-        self.classify = nn.Linear(hidden, n_outputs)
+        self.u = nn.Linear(hidden, attention_dim) if self.gated else None
+        self.w = nn.Linear(attention_dim, heads)
+        self.classify = nn.Linear(hidden * heads, n_outputs)
 
     def forward(self, batch: BagBatch) -> MILOutput:
-        h = self.embed(batch.features)  # (sum N, hidden)
-        gated = torch.tanh(self.v(h)) * torch.sigmoid(self.u(h))  # (sum N, attention_dim)
-        attention = segment_softmax(self.w(gated)[:, 0], batch.offsets)  # (sum N,)
-        z = segment_sum(attention[:, None] * h, batch.offsets)  # (B, hidden)
-        return MILOutput(self.classify(z), attention, self.classify(h))
+        pooled = attention_pool(self, self._with_evidence, batch)
+        logits = self.classify(pooled.values.flatten(1))  # (B, heads, hidden) to (B, L)
+        return MILOutput(logits, pooled.attention.mean(dim=1), pooled.outputs)
+
+    def logits(self, batch: BagBatch) -> Tensor:
+        """Without the classifier's answers to each tile."""
+        logits: Tensor = self.classify(attention_pool(self, self._parts, batch).values.flatten(1))
+        return logits
+
+    def _parts(self, features: Tensor) -> TileParts:
+        h = self.embed(features)  # (n, hidden)
+        activity = torch.tanh(self.v(h))  # (n, attention_dim)
+        if self.u is not None:
+            activity = activity * torch.sigmoid(self.u(h))
+        return TileParts(h, self.w(activity), h[:, :0])
+
+    def _with_evidence(self, features: Tensor) -> TileParts:
+        h, scores, _ = self._parts(features)
+        return TileParts(h, scores, self.classify(h.repeat(1, self.heads)))  # (n, L)
+
+
+class ABMIL(GatedABMIL):
+    """The same without the gate: equation 8."""
+
+    gated = False

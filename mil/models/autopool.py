@@ -9,11 +9,12 @@ https://arxiv.org/abs/1804.10070 (there on probabilities with a learned alpha; h
 from torch import nn
 
 from mil.bag import BagBatch, MILOutput
+from mil.model import MILModel
 from mil.models.embedding import tile_embedding
 from mil.segments import segment_softmax, segment_sum
 
 
-class AutoPool(nn.Module):
+class AutoPool(MILModel):
     """A classifier of tiles whose own answers say which tiles count: the best here for foci of a few tiles.
 
     There is no attention network that could learn to look elsewhere than the evidence is, and unlike the mean of the

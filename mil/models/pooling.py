@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from mil.bag import BagBatch, MILOutput
+from mil.model import MILModel
 from mil.models.embedding import tile_embedding
 from mil.segments import segment_ids, segment_max, segment_mean, segment_sum
 
 
-class MeanPooling(nn.Module):
+class MeanPooling(MILModel):
     """z = 1/N sum h_i: every tile counts alike."""
 
     def __init__(self, dim: int, n_outputs: int, hidden: int = 128, dropout: float = 0.25):
@@ -27,7 +28,7 @@ class MeanPooling(nn.Module):
         return MILOutput(self.classify(z), attention, self.classify(h))
 
 
-class MaxPooling(nn.Module):
+class MaxPooling(MILModel):
     """z_d = max_i h_id; a tile's attention is the share of axes in which it is the maximum, ties shared."""
 
     def __init__(self, dim: int, n_outputs: int, hidden: int = 128, dropout: float = 0.25):

@@ -10,11 +10,12 @@ Mean of the k highest: Durand, Thome, Cord: WELDON, CVPR 2016, equation 3.
 from torch import nn
 
 from mil.bag import BagBatch, MILOutput
+from mil.model import MILModel
 from mil.models.embedding import tile_embedding
 from mil.segments import segment_sum, segment_topk
 
 
-class TopK(nn.Module):
+class TopK(MILModel):
     """A classifier of tiles; each logit of a bag is the mean of that logit over its `k` highest tiles.
 
     The attention of a tile is its share in these means, so that it is zero for most tiles; `tile_logits` rank them all.

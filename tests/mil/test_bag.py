@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import mil.bag
-from mil.bag import Bag, BagSubset, Packing, StoreBags, check_same_making, draw, pack
+from mil.bag import Bag, BagSubset, StoreBags, check_same_making, draw, pack
+from mil.packing import Packing
 from mil.testing import toy_bag, toy_card, write_store
 from wsi.errors import CorruptStoreError, NoTissueError, RecipeMismatchError, UsageError
 from wsi.tiles import TileSpec
@@ -111,7 +112,7 @@ def test_an_epoch_is_the_same_from_memory_from_disk_and_from_a_list(tmp_path):
     sources += [BagSubset(sources[0], range(4)), [Bag.from_store(store, "made-up") for store in stores]]
     for packing in (Packing(slides=2), Packing(bag_tiles=7), Packing(tile_dropout=0.5)):
         for number in range(2):
-            found = [epoch(packing, bags, 3, number) for bags in sources]
+            found = [list(packing.epoch(bags, np.arange(len(bags)), 3, number)) for bags in sources]
             for other in found[1:]:
                 for one, two in zip(found[0], other, strict=True):
                     for name in ("features", "offsets", "coords_um", "targets"):
@@ -177,41 +178,3 @@ def test_damaged_chunk_is_refused(tmp_path):
     chunk.write_bytes(bytes(data))
     with pytest.raises(CorruptStoreError, match="differs from its checksum"):
         StoreBags([store], "made-up")[0]
-
-
-def epoch(packing, bags, seed=0, number=0):
-    return list(packing.epoch(bags, np.arange(len(bags)), seed, number))
-
-
-def test_packing_keeps_its_budgets_and_loses_no_bag():
-    bags = [toy_bag(tiles, seed=tiles) for tiles in (50, 10, 100, 300, 20, 30, 5)]
-    batches = epoch(Packing(slides=3, tiles=120, bag_tiles=1000), bags)
-    for batch in batches:
-        assert len(batch) == 1 or (len(batch) <= 3 and len(batch.features) <= 120)
-    assert sorted(torch.cat([batch.targets for batch in batches]).tolist()) == list(range(7))
-
-
-def test_tiles_drawn_are_seeded_by_slide_and_not_by_its_neighbours():
-    bags = [toy_bag(40, seed=n, name=f"S{n}") for n in range(4)]
-    packing = Packing(slides=1, tile_dropout=0.5)
-
-    def drawn(bags, seed, number):
-        return {int(batch.targets): batch.features.numpy().tobytes() for batch in epoch(packing, bags, seed, number)}
-
-    first = drawn(bags, 0, 0)
-    assert first == drawn(bags, 0, 0)
-    assert first[0] == drawn(bags[:2], 0, 0)[0]
-    assert first[0] != drawn(bags, 0, 1)[0]
-    assert first[0] != drawn(bags, 1, 0)[0]
-
-
-def test_tile_dropout_and_cap():
-    def sizes(packing, tiles):
-        return [len(batch.features) for batch in epoch(packing, [toy_bag(tiles)])]
-
-    assert sizes(Packing(tile_dropout=0.25), 40) == [30]
-    assert sizes(Packing(tile_dropout=0.9), 1) == [1]
-    assert sizes(Packing(bag_tiles=64), 1000) == [64]
-    kept = epoch(Packing(tile_dropout=0.5), [toy_bag(40)])[0].features.numpy()
-    everything = {row.tobytes() for row in toy_bag(40).features}
-    assert len({row.tobytes() for row in kept} & everything) == 20

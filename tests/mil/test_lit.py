@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mil.bag import Packing
 from mil.lit import Epochs, FitConfig, MILTask, fit_fold
 from mil.network import Network, NetworkSpec, predict
+from mil.packing import Packing
 from mil.testing import toy_bag
 
 QUICK = FitConfig(epochs=8, lr=5e-3, device="cpu")

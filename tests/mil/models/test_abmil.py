@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 
 from mil.bag import pack
@@ -30,8 +32,7 @@ def test_gradients_of_a_pack_are_the_sum_of_those_of_its_bags():
         model.zero_grad()
         for bags in packs:
             batch = pack(bags)
-            object.__setattr__(batch, "features", batch.features.double())
-            model(batch).logits.square().sum().backward()
+            model(replace(batch, stored=batch.stored.double())).logits.square().sum().backward()
         return [parameter.grad.clone() for parameter in model.parameters()]
 
     for together, alone in zip(gradients(bags), gradients(*([bag] for bag in bags)), strict=True):
