@@ -1,5 +1,6 @@
 """A slide as a bag of features, bags packed into batches, and what a model makes of a batch."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -100,6 +101,32 @@ class _Places:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredTiles:
+    """Tiles as they are stored: the first layer of a model reads them block by block, without a scaled copy of all.
+
+    Attributes
+    ----------
+    stored : Tensor (n, D) float16 or float32
+    mean, scale : Tensor (D,) float32, optional
+    """
+
+    stored: Tensor
+    mean: Tensor | None = None
+    scale: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @property
+    def features(self) -> Tensor:
+        """`(stored - mean) * scale`, (n, D) float32."""
+        scaled = self.stored if self.stored.dtype == torch.float64 else self.stored.float()
+        if self.mean is not None:
+            scaled = scaled - self.mean
+        return scaled if self.scale is None else scaled * self.scale
+
+
+@dataclass(frozen=True, slots=True)
 class BagBatch:
     """Bags end to end, without padding.
 
@@ -135,15 +162,11 @@ class BagBatch:
     @property
     def features(self) -> Tensor:
         """Scaled features (sum N, D) float32, made anew at each call."""
-        return self.features_of(slice(None))
+        return self.tiles_of(slice(None)).features
 
-    def features_of(self, tiles: slice | Tensor) -> Tensor:
-        """Scaled features of some tiles, (n, D) float32: what a bag too large for a scaled copy is read by."""
-        chosen = self.stored[tiles]
-        chosen = chosen if chosen.dtype == torch.float64 else chosen.float()
-        if self.mean is not None:
-            chosen = chosen - self.mean
-        return chosen if self.scale is None else chosen * self.scale
+    def tiles_of(self, rows: slice | Tensor) -> "StoredTiles":
+        """Some tiles, whose scaled features are made when they are asked for."""
+        return StoredTiles(self.stored[rows], self.mean, self.scale)
 
     def to(self, device: torch.device | str) -> "BagBatch":
         """The same on another device."""
@@ -291,6 +314,8 @@ def check_same_making(
 def pack(bags: Sequence[Bag], targets: Sequence[Any] | np.ndarray | None = None) -> BagBatch:
     """Join bags into one batch; its features are float16 where those of all bags are.
 
+    The batch of a single bag is that bag's own memory: nobody writes into `stored`.
+
     Parameters
     ----------
     targets : (B,) int or (B, ...) float, optional
@@ -300,12 +325,9 @@ def pack(bags: Sequence[Bag], targets: Sequence[Any] | np.ndarray | None = None)
         raise UsageError("a batch holds at least one bag")
     answers = np.full(len(bags), -1) if targets is None else np.asarray(targets)
     offsets = np.concatenate([[0], np.cumsum([len(bag) for bag in bags])])
-    dtype = np.result_type(*(bag.features for bag in bags))
-    stored = torch.from_numpy(np.empty((int(offsets[-1]), bags[0].features.shape[1]), dtype))
-    for bag, start, stop in zip(bags, offsets[:-1], offsets[1:], strict=True):
-        stored[start:stop] = torch.from_numpy(bag.features)
+    joined = bags[0].features if len(bags) == 1 else np.concatenate([bag.features for bag in bags])
     return BagBatch(
-        stored,
+        _shared(joined),
         torch.from_numpy(offsets),
         torch.from_numpy(np.concatenate([bag.coords_um for bag in bags])),
         torch.from_numpy(answers.astype(np.float32 if answers.dtype.kind == "f" else np.int64)),
@@ -339,3 +361,10 @@ def _differences(found: dict[str, Any], expected: dict[str, Any], prefix: str = 
 
 def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _shared(values: np.ndarray) -> Tensor:
+    """A tensor on the same memory, also where that may only be read (a mapped file)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)
+        return torch.from_numpy(np.ascontiguousarray(values))

@@ -10,21 +10,21 @@ With a_i = softmax_i(s_i) over a bag and z = sum_i a_i h_i, given gradients dz o
     sum_j a_j g_j = dz . z + a . da
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mil.bag import BagBatch
-from mil.segments import segment_ids, segment_softmax, segment_sum
+from mil.bag import BagBatch, StoredTiles
+from mil.segments import segment_ids, segment_softmax, segment_sum, segment_weighted
 
 BLOCK = 4096
 """Tiles at a time: what lies between features and scores then stays in the cache of a core."""
 
 WHOLE = 32_768
-"""Up to so many tiles a batch is made at once: keeping what lies between costs less than making it twice."""
+"""Up to so many tiles a batch is made at once: keeping what lies between, 100 MB, costs less than making it twice."""
 
 
 class TileParts(NamedTuple):
@@ -60,7 +60,11 @@ class Pooled(NamedTuple):
 
 
 def attention_pool(
-    module: nn.Module, make: Callable[[Tensor], TileParts], batch: BagBatch, block: int = BLOCK, whole: int = WHOLE
+    module: nn.Module,
+    make: Callable[[StoredTiles], TileParts],
+    batch: BagBatch,
+    block: int = BLOCK,
+    whole: int = WHOLE,
 ) -> Pooled:
     """Weighted sums of tile values over each bag, with softmax weights; exact for every bag, whatever its length.
 
@@ -69,40 +73,35 @@ def attention_pool(
     module : nn.Module
         Whose parameters `make` uses.
     make : callable
-        From scaled features (n, D) to `TileParts`, tile by tile; random numbers (dropout) are torch's own.
+        From n stored tiles to `TileParts`, each for itself; random numbers (dropout) are torch's own.
     block : int
         Tiles at a time in a batch of more than `whole` tiles.
     """
     if batch.tiles <= whole:
-        parts = make(batch.features)
+        parts = make(batch.tiles_of(slice(None)))
         attention = segment_softmax(parts.scores, batch.offsets)  # (sum N, K)
-        return Pooled(_weighted(attention, parts.values, batch.offsets), attention, parts.outputs)
+        return Pooled(segment_weighted(attention, parts.values, batch.offsets), attention, parts.outputs)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return Pooled(*_BlockwisePool.apply(make, batch, block, *parameters))
-
-
-def _weighted(attention: Tensor, values: Tensor, offsets: Tensor) -> Tensor:
-    """(n, K) and (n, H) to sums over bags (B, K, H)."""
-    sums = [segment_sum(one[:, None] * values, offsets) for one in attention.unbind(1)]
-    return torch.stack(sums, dim=1)
 
 
 class _BlockwisePool(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, make: Callable[[Tensor], TileParts], batch: BagBatch, block: int, *parameters: Tensor
+        ctx: Any, make: Callable[[StoredTiles], TileParts], batch: BagBatch, block: int, *parameters: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.make, ctx.batch, ctx.parameters, ctx.block = make, batch, parameters, block
+        ctx.make, ctx.batch, ctx.parameters = make, batch, parameters
         ctx.settings = _Settings(batch.stored.device)
-        ids = segment_ids(batch.offsets)
+        ctx.blocks = _blocks(batch, block)
         scores, outputs, ctx.random = [], [], []
         sums = _RunningSums(len(batch))
-        for rows in _blocks(batch.tiles, block):
+        for one in ctx.blocks:
             ctx.random.append(ctx.settings.random_state())
-            parts = make(batch.features_of(rows))
+            parts = make(batch.tiles_of(one.rows))
             scores.append(_wide(parts.scores))
             outputs.append(parts.outputs)
-            sums.add(_wide(parts.values), scores[-1], ids[rows])
+            sums.add(_wide(parts.values), scores[-1], one)
+        ids = segment_ids(batch.offsets)
         pooled = sums.weighted / sums.total[..., None]  # (B, K, H)
         attention = torch.exp(torch.cat(scores) - sums.top[ids]) / sums.total[ids]  # (sum N, K)
         ctx.save_for_backward(pooled, attention)
@@ -114,35 +113,51 @@ class _BlockwisePool(torch.autograd.Function):
     ) -> tuple[Any, ...]:
         pooled, attention = ctx.saved_tensors
         batch: BagBatch = ctx.batch
-        ids = segment_ids(batch.offsets)
         d_pooled = torch.zeros_like(pooled) if d_pooled is None else d_pooled
         mean = (d_pooled * pooled).sum(dim=2)  # (B, K)
         if d_attention is not None:
             mean = mean + segment_sum(attention * d_attention, batch.offsets)
-        totals = [torch.zeros_like(parameter) for parameter in ctx.parameters]
+        totals: list[Tensor | None] = [None] * len(ctx.parameters)
         with ctx.settings.replayed():
-            for rows, state in zip(_blocks(batch.tiles, ctx.block), ctx.random, strict=True):
+            for one, state in zip(ctx.blocks, ctx.random, strict=True):
                 ctx.settings.set_random_state(state)
                 with torch.enable_grad():
-                    parts = ctx.make(batch.features_of(rows))
-                weights = attention[rows]  # (n, K)
-                d_bag = d_pooled[ids[rows]]  # (n, K, H)
-                slope = (d_bag * parts.values.detach()[:, None]).sum(dim=2) - mean[ids[rows]]  # (n, K)
+                    parts = ctx.make(batch.tiles_of(one.rows))
+                weights = attention[one.rows]  # (n, K)
+                d_values, slope = one.slopes(weights, parts.values.detach(), d_pooled, mean)
                 if d_attention is not None:
-                    slope = slope + d_attention[rows]
+                    slope = slope + d_attention[one.rows]
                 flows = [
-                    (parts.values, (weights[..., None] * d_bag).sum(dim=1)),
+                    (parts.values, d_values),
                     (parts.scores, weights * slope),
-                    (parts.outputs, None if d_outputs is None else d_outputs[rows]),
+                    (parts.outputs, None if d_outputs is None else d_outputs[one.rows]),
                 ]
-                used = [(one, grad.to(one.dtype)) for one, grad in flows if grad is not None and one.requires_grad]
+                used = [(part, flow.to(part.dtype)) for part, flow in flows if flow is not None and part.requires_grad]
                 grads = torch.autograd.grad(
-                    [one for one, _ in used], ctx.parameters, [grad for _, grad in used], allow_unused=True
+                    [part for part, _ in used], ctx.parameters, [flow for _, flow in used], allow_unused=True
                 )
-                for total, grad in zip(totals, grads, strict=True):
+                for place, grad in enumerate(grads):
                     if grad is not None:
-                        total += grad
+                        total = totals[place]
+                        totals[place] = grad if total is None else total.add_(grad)
         return (None, None, None, *totals)
+
+
+class _Block(NamedTuple):
+    """Tiles of one stretch of a batch, and whose they are: one bag's, or each its own."""
+
+    rows: slice
+    bag: int | None
+    ids: Tensor
+
+    def slopes(self, weights: Tensor, values: Tensor, d_pooled: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of values (n, H) and, before their weights, of scores (n, K)."""
+        if self.bag is not None:
+            of_bag = d_pooled[self.bag]  # (K, H)
+            return weights @ of_bag, values.to(of_bag.dtype) @ of_bag.T - mean[self.bag]
+        d_bag = d_pooled[self.ids]  # (n, K, H)
+        d_values = (weights[..., None] * d_bag).sum(dim=1)
+        return d_values, (d_bag * values[:, None]).sum(dim=2) - mean[self.ids]
 
 
 class _RunningSums:
@@ -155,13 +170,27 @@ class _RunningSums:
         self._bags = bags
         self.top = self.total = self.weighted = torch.empty(0)
 
-    def add(self, values: Tensor, scores: Tensor, ids: Tensor) -> None:
-        """One block: (n, H), (n, K), and the bag of each tile."""
+    def add(self, values: Tensor, scores: Tensor, block: _Block) -> None:
+        """One block: (n, H) and (n, K)."""
         heads = scores.shape[1]
         if not len(self.top):
             self.top = scores.new_full((self._bags, heads), -torch.inf)
             self.total = scores.new_zeros((self._bags, heads))
             self.weighted = values.new_zeros((self._bags, heads, values.shape[1]))
+        if block.bag is None:
+            self._add_of_many(values, scores, block.ids)
+        else:
+            self._add_of_one(values, scores, block.bag)
+
+    def _add_of_one(self, values: Tensor, scores: Tensor, bag: int) -> None:
+        top = torch.maximum(self.top[bag], scores.amax(dim=0))  # (K,)
+        shrink = torch.exp(self.top[bag] - top)
+        weights = torch.exp(scores - top)  # (n, K)
+        self.top[bag] = top
+        self.total[bag] = self.total[bag] * shrink + weights.sum(dim=0)
+        self.weighted[bag] = self.weighted[bag] * shrink[:, None] + weights.T @ values
+
+    def _add_of_many(self, values: Tensor, scores: Tensor, ids: Tensor) -> None:
         top = self.top.scatter_reduce(0, ids[:, None].expand_as(scores), scores, "amax")  # (B, K)
         shrink = torch.where(torch.isinf(self.top), 0.0, torch.exp(self.top - top))
         weights = torch.exp(scores - top[ids])  # (n, K)
@@ -201,8 +230,14 @@ class _Settings:
             self.set_random_state(before)
 
 
-def _blocks(tiles: int, block: int) -> Sequence[slice]:
-    return [slice(start, min(start + block, tiles)) for start in range(0, tiles, block)]
+def _blocks(batch: BagBatch, block: int) -> list[_Block]:
+    ids = segment_ids(batch.offsets)
+    found = []
+    for start in range(0, batch.tiles, block):
+        rows = slice(start, min(start + block, batch.tiles))
+        first, last = int(ids[rows.start]), int(ids[rows.stop - 1])
+        found.append(_Block(rows, first if first == last else None, ids[rows]))
+    return found
 
 
 def _wide(values: Tensor) -> Tensor:

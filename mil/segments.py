@@ -7,6 +7,9 @@ bag gives the same bits whatever it is packed with.
 import torch
 from torch import Tensor
 
+LONG = 128
+"""Tiles in a bag, on the average of a pack, from which on a matrix product is worth its call."""
+
 
 def segment_ids(offsets: Tensor) -> Tensor:
     """Number of the bag of each tile, (sum N,) int64, from offsets (B+1,)."""
@@ -18,6 +21,21 @@ def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
     """Sum over each bag: values (sum N, ...) to (B, ...)."""
     total = values.new_zeros((len(offsets) - 1, *values.shape[1:]))  # (B, ...)
     return total.index_add(0, segment_ids(offsets), values)
+
+
+def segment_weighted(weights: Tensor, values: Tensor, offsets: Tensor) -> Tensor:
+    """Weighted sums over each bag: weights (sum N, K) and values (sum N, H) to (B, K, H).
+
+    On a CPU long bags are a matrix product each, which is several times as quick as adding tile by tile.
+    """
+    if values.device.type == "cpu" and len(values) >= LONG * (len(offsets) - 1):
+        weights = weights.to(values.dtype)
+        if len(offsets) == 2:
+            return (weights.T @ values)[None]
+        lengths = offsets.diff().tolist()
+        parts = zip(torch.split(weights, lengths), torch.split(values, lengths), strict=True)
+        return torch.stack([one.T @ other for one, other in parts])
+    return torch.stack([segment_sum(one[:, None] * values, offsets) for one in weights.unbind(1)], dim=1)
 
 
 def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:

@@ -10,10 +10,11 @@ https://arxiv.org/abs/1802.04712
 import torch
 from torch import Tensor, nn
 
-from mil.bag import BagBatch, MILOutput
+from mil.bag import BagBatch, MILOutput, StoredTiles
 from mil.blockwise import TileParts, attention_pool
 from mil.model import MILModel
 from mil.models.embedding import tile_embedding
+from mil.models.gate import gated_scores
 
 
 class GatedABMIL(MILModel):
@@ -66,15 +67,13 @@ class GatedABMIL(MILModel):
         logits: Tensor = self.classify(attention_pool(self, self._parts, batch).values.flatten(1))
         return logits
 
-    def _parts(self, features: Tensor) -> TileParts:
-        h = self.embed(features)  # (n, hidden)
-        activity = torch.tanh(self.v(h))  # (n, attention_dim)
-        if self.u is not None:
-            activity = activity * torch.sigmoid(self.u(h))
-        return TileParts(h, self.w(activity), h[:, :0])
+    def _parts(self, tiles: StoredTiles) -> TileParts:
+        h = self.embed(tiles)  # (n, hidden)
+        scores = self.w(torch.tanh(self.v(h))) if self.u is None else gated_scores(h, self.v, self.u, self.w)
+        return TileParts(h, scores, h[:, :0])  # (n, hidden), (n, heads)
 
-    def _with_evidence(self, features: Tensor) -> TileParts:
-        h, scores, _ = self._parts(features)
+    def _with_evidence(self, tiles: StoredTiles) -> TileParts:
+        h, scores, _ = self._parts(tiles)
         return TileParts(h, scores, self.classify(h.repeat(1, self.heads)))  # (n, L)
 
 

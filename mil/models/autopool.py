@@ -28,6 +28,6 @@ class AutoPool(MILModel):
         self.classify = nn.Linear(hidden, n_outputs)
 
     def forward(self, batch: BagBatch) -> MILOutput:
-        scores = self.classify(self.embed(batch.features)).float()  # (sum N, L)
+        scores = self.classify(self.embed(batch.tiles_of(slice(None)))).float()  # (sum N, L)
         weights = segment_softmax(self.alpha * scores, batch.offsets)  # (sum N, L)
         return MILOutput(segment_sum(weights * scores, batch.offsets), weights.mean(dim=1), scores)

@@ -1,8 +1,64 @@
 """The first layer that the models share: features to short tile embeddings."""
 
-from torch import nn
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mil.bag import StoredTiles
+
+BLOCK = 512
+"""Tiles at a time on a CPU: 2 MB of features of length 1024 stay in the cache from conversion to product."""
 
 
-def tile_embedding(dim: int, hidden: int, dropout: float) -> nn.Sequential:
-    """(sum N, D) to (sum N, hidden): a linear layer, ReLU and dropout."""
-    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout))
+class TileEmbedding(nn.Sequential):
+    """(n, D) to (n, hidden): a linear layer, ReLU and dropout."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float):
+        super().__init__(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout))
+
+    def forward(self, features: Tensor | StoredTiles) -> Tensor:
+        if isinstance(features, StoredTiles) and features.stored.device.type == "cpu":
+            embedded = _StoredReLU.apply(features, self[0].weight, self[0].bias)
+        else:
+            embedded = self[1](self[0](features.features if isinstance(features, StoredTiles) else features))
+        h: Tensor = self[2](embedded)
+        return h
+
+
+def tile_embedding(dim: int, hidden: int, dropout: float) -> TileEmbedding:
+    """What a model begins with."""
+    return TileEmbedding(dim, hidden, dropout)
+
+
+class _StoredReLU(torch.autograd.Function):
+    """`relu(features @ weight.T + bias)` without a scaled copy of all features; these get no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, tiles: StoredTiles, weight: Tensor, bias: Tensor) -> Tensor:
+        out = weight.new_empty((len(tiles), len(weight)))
+        for rows in blocks(len(tiles)):
+            torch.addmm(bias, _part(tiles, rows), weight.T, out=out[rows]).relu_()
+        ctx.tiles = tiles
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[None, Tensor, Tensor]:
+        (out,) = ctx.saved_tensors
+        weight = slope.new_zeros((slope.shape[1], ctx.tiles.stored.shape[1]))
+        bias = slope.new_zeros(slope.shape[1])
+        for rows in blocks(len(out)):
+            passed = slope[rows] * (out[rows] > 0)  # (n, hidden)
+            weight.addmm_(passed.T, _part(ctx.tiles, rows))
+            bias += passed.sum(dim=0)
+        return None, weight, bias
+
+
+def _part(tiles: StoredTiles, rows: slice) -> Tensor:
+    return StoredTiles(tiles.stored[rows], tiles.mean, tiles.scale).features
+
+
+def blocks(tiles: int) -> list[slice]:
+    """`BLOCK` tiles at a time."""
+    return [slice(start, start + BLOCK) for start in range(0, tiles, BLOCK)]

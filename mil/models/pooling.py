@@ -22,7 +22,7 @@ class MeanPooling(MILModel):
         self.classify = nn.Linear(hidden, n_outputs)
 
     def forward(self, batch: BagBatch) -> MILOutput:
-        h = self.embed(batch.features)  # (sum N, hidden)
+        h = self.embed(batch.tiles_of(slice(None)))  # (sum N, hidden)
         z = segment_mean(h.float(), batch.offsets)  # (B, hidden)
         attention = 1 / batch.offsets.diff().float()[segment_ids(batch.offsets)]  # (sum N,)
         return MILOutput(self.classify(z), attention, self.classify(h))
@@ -37,7 +37,7 @@ class MaxPooling(MILModel):
         self.classify = nn.Linear(hidden, n_outputs)
 
     def forward(self, batch: BagBatch) -> MILOutput:
-        h = self.embed(batch.features)  # (sum N, hidden)
+        h = self.embed(batch.tiles_of(slice(None)))  # (sum N, hidden)
         z = segment_max(h, batch.offsets)  # (B, hidden)
         return MILOutput(self.classify(z), self._attention(h.detach(), z.detach(), batch.offsets), self.classify(h))
 

@@ -28,7 +28,7 @@ class TopK(MILModel):
         self.classify = nn.Linear(hidden, n_outputs)
 
     def forward(self, batch: BagBatch) -> MILOutput:
-        scores = self.classify(self.embed(batch.features)).float()  # (sum N, L)
+        scores = self.classify(self.embed(batch.tiles_of(slice(None)))).float()  # (sum N, L)
         chosen = segment_topk(scores, batch.offsets, self.k).float()  # (sum N, L)
         taken = batch.offsets.diff().clamp(max=self.k).float()[:, None]  # (B, 1)
         logits = segment_sum(scores * chosen, batch.offsets) / taken  # (B, L)

@@ -20,8 +20,8 @@ class Small(nn.Module):
         self.score = nn.Linear(7, heads)
         self.answer = nn.Linear(7, 3)
 
-    def parts(self, features):
-        h = self.embed(features)
+    def parts(self, tiles):
+        h = self.embed(tiles.features)
         return TileParts(h, 4 * self.score(h), self.answer(h))
 
 
