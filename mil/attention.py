@@ -40,8 +40,8 @@ def self_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
 
 def _varlen(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
     """One call for all bags: the flash kernel of a card takes packed bags as they are, in half precision only."""
-    nested = [torch.nested.nested_tensor_from_jagged(part, offsets).transpose(1, 2) for part in (q, k, v)]
-    return functional.scaled_dot_product_attention(*nested).transpose(1, 2).values()  # (sum N, heads, d)
+    q, k, v = (torch.nested.nested_tensor_from_jagged(part, offsets).transpose(1, 2) for part in (q, k, v))
+    return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).values()  # (sum N, heads, d)
 
 
 def _by_length(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
@@ -53,14 +53,14 @@ def _by_length(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
         q, k, v = (_Rearranged.apply(part, there, back) for part in (q, k, v))
     each, counts = torch.unique_consecutive(lengths, return_counts=True)
     sizes = (each * counts).tolist()
-    parts = zip(q.split(sizes), k.split(sizes), v.split(sizes), each.tolist(), strict=True)
+    parts = zip(*(torch.split(part, sizes) for part in (q, k, v)), each.tolist(), strict=True)
     read = torch.cat([_of_one_length(*part) for part in parts])  # (sum N, heads, d)
     return read if sorted_already else _Rearranged.apply(read, back, there)
 
 
 def _of_one_length(q: Tensor, k: Tensor, v: Tensor, length: int) -> Tensor:
     """(g * length, heads, d) of g bags to the same."""
-    q, k, v = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in (q, k, v))  # (g, heads, length, d)
+    q, k, v = (part.reshape(-1, length, *part.shape[1:]).transpose(1, 2) for part in (q, k, v))  # (g, heads, length, d)
     read = functional.scaled_dot_product_attention(q, k, v)  # (g, heads, length, d)
     return read.transpose(1, 2).flatten(0, 1)
 
