@@ -12,5 +12,7 @@ MODELS = Registry(
         "mean": "mil.models.pooling:MeanPooling",
         "max": "mil.models.pooling:MaxPooling",
         "transmil": "mil.models.transmil:TransMIL",
+        "transformer": "mil.models.transformer:Transformer",
+        "rnn": "mil.models.rnn:RNN",
     },
 )
