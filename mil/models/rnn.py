@@ -75,10 +75,12 @@ class RNN(MILModel):
     def _highest(self, batch: BagBatch) -> tuple[Tensor, Tensor]:
         """The S highest tiles of each bag in falling order, (B, S) int64, and whether there are so many, (B, S) bool.
 
-        They are ranked without dropout. Of equal tiles the first counts as higher.
+        They are ranked without dropout, and in float32, since in half precision the highest of many are often equal.
+        Of equal tiles the first counts as higher.
         """
-        ranked = self.embed[:2]
-        blocks = [self.classify_tile(ranked(batch.features_of(block))) for block in _blocks(batch.tiles)]
+        with torch.autocast(batch.stored.device.type, enabled=False):
+            embed = self.embed[:2]
+            blocks = [self.classify_tile(embed(batch.features_of(block))) for block in _blocks(batch.tiles)]
         scores = torch.cat(blocks).amax(dim=1)  # (sum N,)
         order = torch.argsort(scores, descending=True, stable=True)
         order = order[torch.argsort(segment_ids(batch.offsets)[order], stable=True)]  # by bag, within it by score
