@@ -11,5 +11,8 @@ MODELS = Registry(
         "topk": "mil.models.topk:TopK",
         "mean": "mil.models.pooling:MeanPooling",
         "max": "mil.models.pooling:MaxPooling",
+        "transmil": "mil.models.transmil:TransMIL",
+        "transformer": "mil.models.transformer:Transformer",
+        "rnn": "mil.models.rnn:RNN",
     },
 )
