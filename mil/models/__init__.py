@@ -11,5 +11,11 @@ MODELS = Registry(
         "topk": "mil.models.topk:TopK",
         "mean": "mil.models.pooling:MeanPooling",
         "max": "mil.models.pooling:MaxPooling",
+        "clam_sb": "mil.models.clam:ClamSB",
+        "clam_mb": "mil.models.clam:ClamMB",
+        "dsmil": "mil.models.dsmil:DSMIL",
+        "dtfd": "mil.models.dtfd:DTFD",
+        "acmil": "mil.models.acmil:ACMIL",
+        "additive": "mil.models.additive:AdditiveMIL",
     },
 )
