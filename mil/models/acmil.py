@@ -103,7 +103,7 @@ class ACMIL(MILModel):
         unseen = features[:, self.dim :] > 0  # (n, K) or (n, 0)
         h = self.embed(features[:, : self.dim])  # (n, hidden)
         scores = self.attend(h)  # (n, K)
-        return TileParts(h, scores.masked_fill(unseen, UNSEEN) if unseen.shape[1] else scores, h[:, :0])
+        return TileParts(h, scores.masked_fill(unseen, UNSEEN) if unseen.shape[1] else scores, h.new_empty(len(h), 0))
 
     def _with_evidence(self, features: Tensor) -> TileParts:
         h, scores, _ = self._parts(features)

@@ -56,7 +56,7 @@ class AdditiveMIL(MILModel):
     def _parts(self, features: Tensor) -> TileParts:
         h = self.embed(features)  # (n, hidden)
         answers = self.outer(self.inner(h).relu())  # (n, L): the weights of a bag sum to 1, and so it gets b once
-        return TileParts(answers, self.attend(h), answers[:, :0])
+        return TileParts(answers, self.attend(h), h.new_empty(len(h), 0))
 
     def _with_evidence(self, features: Tensor) -> TileParts:
         answers, scores, _ = self._parts(features)

@@ -95,7 +95,7 @@ class DSMIL(MILModel):
         queries = self.query(h).float()  # (n, query_dim)
         leading = self.query(self.embed(critical)).float()  # (B, L, query_dim)
         scores = [(queries * one[bag]).sum(dim=1) for one in leading.unbind(dim=1)]  # L of (n,)
-        return TileParts(self.value(h), torch.stack(scores, dim=1) / queries.shape[1] ** 0.5, h[:, :0])
+        return TileParts(self.value(h), torch.stack(scores, dim=1) / queries.shape[1] ** 0.5, h.new_empty(len(h), 0))
 
     def _with_evidence(self, critical: Tensor, features: Tensor) -> TileParts:
         values, scores, _ = self._parts(critical, features)
