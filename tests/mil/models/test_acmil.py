@@ -60,6 +60,16 @@ def test_tiles_are_hidden_from_a_branch_among_its_highest(tiles, top, hidden):
     torch.testing.assert_close(challenged[kept], seen[kept] / seen[kept].sum(), rtol=1e-5, atol=1e-7)
 
 
+def test_dropout_does_not_change_which_tiles_are_highest():
+    torch.manual_seed(0)
+    model = ACMIL(12, 1, branches=1, dropout=0.5)
+    batch = pack([toy_bag(200)])
+    highest = set(model.eval()(batch).attention.argsort(descending=True)[:10].tolist())
+    gone = (model.train()(batch).attention == 0).nonzero()[:, 0]
+    assert len(gone) == 6
+    assert set(gone.tolist()) <= highest
+
+
 def test_which_tiles_are_hidden_is_drawn_anew_and_repeats_with_the_seed():
     torch.manual_seed(0)
     model = ACMIL(12, 1, branches=1, dropout=0.0).train()
