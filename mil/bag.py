@@ -108,11 +108,14 @@ class StoredTiles:
     ----------
     stored : Tensor (n, D) float16 or float32
     mean, scale : Tensor (D,) float32, optional
+    columns : Tensor (n, E), optional
+        Numbers of each tile that a model added to its batch (`mil.batch_view`).
     """
 
     stored: Tensor
     mean: Tensor | None = None
     scale: Tensor | None = None
+    columns: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.stored)

@@ -85,6 +85,22 @@ def attention_pool(
     return Pooled(*_BlockwisePool.apply(make, batch, block, *parameters))
 
 
+def tile_scores(make: Callable[[StoredTiles], Tensor], batch: BagBatch, block: int = BLOCK) -> Tensor:
+    """What `make` says of each tile, without gradients and in the memory of a block.
+
+    Parameters
+    ----------
+    make : callable
+        From n stored tiles to scores (n, K), each for itself.
+
+    Returns
+    -------
+    Tensor (sum N, K)
+    """
+    with torch.no_grad():
+        return torch.cat([make(batch.tiles_of(slice(start, start + block))) for start in range(0, batch.tiles, block)])
+
+
 class _BlockwisePool(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -154,7 +170,7 @@ class _Block(NamedTuple):
         """Gradients of values (n, H) and, before their weights, of scores (n, K)."""
         if self.bag is not None:
             of_bag = d_pooled[self.bag]  # (K, H)
-            return weights @ of_bag, values.to(of_bag.dtype) @ of_bag.T - mean[self.bag]
+            return weights.to(of_bag.dtype) @ of_bag, values.to(of_bag.dtype) @ of_bag.T - mean[self.bag]
         d_bag = d_pooled[self.ids]  # (n, K, H)
         d_values = (weights[..., None] * d_bag).sum(dim=1)
         return d_values, (d_bag * values[:, None]).sum(dim=2) - mean[self.ids]
@@ -188,7 +204,7 @@ class _RunningSums:
         weights = torch.exp(scores - top)  # (n, K)
         self.top[bag] = top
         self.total[bag] = self.total[bag] * shrink + weights.sum(dim=0)
-        self.weighted[bag] = self.weighted[bag] * shrink[:, None] + weights.T @ values
+        self.weighted[bag] = self.weighted[bag] * shrink[:, None] + weights.to(values.dtype).T @ values
 
     def _add_of_many(self, values: Tensor, scores: Tensor, ids: Tensor) -> None:
         top = self.top.scatter_reduce(0, ids[:, None].expand_as(scores), scores, "amax")  # (B, K)

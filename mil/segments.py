@@ -60,22 +60,32 @@ def segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
     return weights / segment_sum(weights, offsets)[ids]
 
 
+def segment_ranks(values: Tensor, offsets: Tensor) -> Tensor:
+    """Place of each tile in its bag by falling value, per column: 0 for the highest.
+
+    Parameters
+    ----------
+    values : Tensor (sum N, K)
+        Of equal values the first tile counts as higher.
+
+    Returns
+    -------
+    Tensor (sum N, K) int64
+    """
+    ids = segment_ids(offsets)
+    by_value = torch.argsort(values.detach(), dim=0, descending=True, stable=True)  # (sum N, K)
+    order = by_value.gather(0, torch.argsort(ids[by_value], dim=0, stable=True))  # by bag, within it by value
+    place = torch.arange(len(ids), device=ids.device) - offsets[ids]  # (sum N,)
+    return torch.empty_like(order).scatter(0, order, place[:, None].expand_as(order))
+
+
 def segment_topk(values: Tensor, offsets: Tensor, k: int) -> Tensor:
-    """Which tiles are among the `k` highest of their bag, per column.
+    """Which tiles are among the `k` highest of their bag, per column: (sum N, L) bool.
 
     Parameters
     ----------
     values : Tensor (sum N, L)
     k : int
         Bags with fewer tiles take all they have. Of equal values the first tile counts as higher.
-
-    Returns
-    -------
-    Tensor (sum N, L) bool
     """
-    ids = segment_ids(offsets)
-    by_value = torch.argsort(values.detach(), dim=0, descending=True, stable=True)  # (sum N, L)
-    order = by_value.gather(0, torch.argsort(ids[by_value], dim=0, stable=True))  # by bag, within it by value
-    rank = torch.arange(len(ids), device=ids.device) - offsets[ids]  # (sum N,)
-    chosen = (rank < k)[:, None].expand_as(order)
-    return torch.zeros_like(chosen).scatter(0, order, chosen)
+    return segment_ranks(values, offsets) < k

@@ -14,7 +14,7 @@ from mil.bag import BagBatch, MILOutput, StoredTiles
 from mil.blockwise import TileParts, attention_pool
 from mil.model import MILModel
 from mil.models.embedding import tile_embedding
-from mil.models.gate import gated_scores
+from mil.models.gated_attention import gated_scores
 
 
 class GatedABMIL(MILModel):
@@ -70,7 +70,7 @@ class GatedABMIL(MILModel):
     def _parts(self, tiles: StoredTiles) -> TileParts:
         h = self.embed(tiles)  # (n, hidden)
         scores = self.w(torch.tanh(self.v(h))) if self.u is None else gated_scores(h, self.v, self.u, self.w)
-        return TileParts(h, scores, h[:, :0])  # (n, hidden), (n, heads)
+        return TileParts(h, scores, h.new_empty(len(h), 0))  # (n, hidden), (n, heads)
 
     def _with_evidence(self, tiles: StoredTiles) -> TileParts:
         h, scores, _ = self._parts(tiles)

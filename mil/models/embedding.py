@@ -17,12 +17,16 @@ class TileEmbedding(nn.Sequential):
     def __init__(self, dim: int, hidden: int, dropout: float):
         super().__init__(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout))
 
-    def forward(self, features: Tensor | StoredTiles) -> Tensor:
-        if isinstance(features, StoredTiles) and features.stored.device.type == "cpu":
-            embedded = _StoredReLU.apply(features, self[0].weight, self[0].bias)
+    def forward(self, tiles: Tensor | StoredTiles) -> Tensor:
+        h: Tensor = self[2](self.without_dropout(tiles))
+        return h
+
+    def without_dropout(self, tiles: Tensor | StoredTiles) -> Tensor:
+        """The same for a look at the tiles in between, which draws no random numbers."""
+        if isinstance(tiles, StoredTiles) and tiles.stored.device.type == "cpu":
+            h: Tensor = _StoredReLU.apply(tiles, self[0].weight, self[0].bias)
         else:
-            embedded = self[1](self[0](features.features if isinstance(features, StoredTiles) else features))
-        h: Tensor = self[2](embedded)
+            h = self[1](self[0](tiles.features if isinstance(tiles, StoredTiles) else tiles))
         return h
 
 

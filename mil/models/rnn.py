@@ -12,7 +12,8 @@ https://doi.org/10.1038/s41591-019-0508-1
 import torch
 from torch import Tensor, nn
 
-from mil.bag import BagBatch, MILOutput
+from mil.bag import BagBatch, MILOutput, StoredTiles
+from mil.blockwise import tile_scores
 from mil.model import Criterion, MILModel
 from mil.models.embedding import tile_embedding
 from mil.segments import segment_ids
@@ -79,9 +80,8 @@ class RNN(MILModel):
         Of equal tiles the first counts as higher.
         """
         with torch.autocast(batch.stored.device.type, enabled=False):
-            embed = self.embed[:2]
-            blocks = [self.classify_tile(embed(batch.tiles_of(block))) for block in _blocks(batch.tiles)]
-        scores = torch.cat(blocks).amax(dim=1)  # (sum N,)
+            answers = tile_scores(lambda tiles: self.classify_tile(self.embed.without_dropout(tiles)), batch)
+        scores = answers.amax(dim=1)  # (sum N,)
         order = torch.argsort(scores, descending=True, stable=True)
         order = order[torch.argsort(segment_ids(batch.offsets)[order], stable=True)]  # by bag, within it by score
         lengths = batch.offsets.diff()[:, None]
@@ -100,9 +100,9 @@ class RNN(MILModel):
         logits: Tensor = self.classify(state)
         return logits
 
-    def _single(self, features: Tensor) -> Tensor:
-        """Logits of n bags of one tile: (n, D) to (n, L)."""
-        h = self.embed(features)[:, None]  # (n, 1, hidden)
+    def _single(self, tiles: StoredTiles) -> Tensor:
+        """Logits of n bags of one tile: to (n, L)."""
+        h = self.embed(tiles)[:, None]  # (n, 1, hidden)
         return self._answer(h, torch.ones(len(h), 1, dtype=torch.bool, device=h.device))
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from mil.attention import self_attention
-from mil.bag import BagBatch, MILOutput
+from mil.bag import BagBatch, MILOutput, StoredTiles
 from mil.model import MILModel
 from mil.models.embedding import tile_embedding
 from mil.segments import segment_ids, segment_max, segment_softmax, segment_sum
@@ -101,11 +101,11 @@ class Transformer(MILModel):
         turns = _turns(batch.coords_um, batch.offsets, self.wavelengths_um)
         return self._answer(self.embed(batch.tiles_of(slice(None))), batch.offsets, turns)
 
-    def _single(self, features: Tensor) -> Tensor:
-        """Logits of n bags of one tile, which has no distance to anything: (n, D) to (n, L)."""
-        offsets = torch.arange(len(features) + 1, device=features.device)
-        turns = torch.ones(len(features), 1, 1, dtype=torch.complex64, device=features.device)
-        return self._answer(self.embed(features), offsets, turns)[0]
+    def _single(self, tiles: StoredTiles) -> Tensor:
+        """Logits of n bags of one tile, which has no distance to anything: to (n, L)."""
+        offsets = torch.arange(len(tiles) + 1, device=tiles.stored.device)
+        turns = torch.ones(len(tiles), 1, 1, dtype=torch.complex64, device=tiles.stored.device)
+        return self._answer(self.embed(tiles), offsets, turns)[0]
 
     def _answer(self, h: Tensor, offsets: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (sum N, hidden) to logits (B, L) and attention (sum N,)."""

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mil.bag import BagBatch, MILOutput
+from mil.bag import BagBatch, MILOutput, StoredTiles
 from mil.model import MILModel
+from mil.models.embedding import tile_embedding
 from mil.nystrom import NystromAttention
 from mil.segments import segment_ids, segment_sum
 
@@ -53,7 +54,7 @@ class TransMIL(MILModel):
         dropout: float = 0.1,
     ):
         super().__init__()
-        self.embed = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU())
+        self.embed = tile_embedding(dim, hidden, 0.0)
         self.class_token = nn.Parameter(torch.randn(hidden))
         self.norm1, self.norm2, self.norm = (nn.LayerNorm(hidden) for _ in range(3))
         self.attend1, self.attend2 = (
@@ -78,9 +79,9 @@ class TransMIL(MILModel):
         squares = _squares(batch)
         return self._answer(squares, self._tokens(batch, squares))
 
-    def _single(self, features: Tensor) -> Tensor:
-        """Logits of n bags of one tile, a square of one place: (n, D) to (n, L)."""
-        return self._classified(self._mixed(self.embed(features)[:, None], side=1))
+    def _single(self, tiles: StoredTiles) -> Tensor:
+        """Logits of n bags of one tile, a square of one place: to (n, L)."""
+        return self._classified(self._mixed(self.embed(tiles)[:, None], side=1))
 
     def _tokens(self, batch: BagBatch, squares: list["_Square"]) -> list[Tensor]:
         """What comes out before the last layer, (g, 1 + side^2, hidden) for the bags of each side."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mil.bag import pack
-from mil.blockwise import TileParts, attention_pool
+from mil.blockwise import TileParts, attention_pool, tile_scores
 from mil.testing import toy_bag
 
 BAGS = (1, 700, 30, 5, 901)
@@ -91,3 +91,17 @@ def test_without_gradients_nothing_is_kept():
     assert not pooled.values.requires_grad
     sums = [float(part[:, 0].sum()) for part in torch.split(pooled.attention, BAGS)]
     assert sums == pytest.approx([1.0] * len(BAGS))
+
+
+def test_scores_are_made_block_by_block_and_carry_no_gradient():
+    layer, batch = torch.nn.Linear(12, 3), pack([toy_bag(5), toy_bag(9)])
+    sizes = []
+
+    def make(tiles):
+        sizes.append(len(tiles))
+        return layer(tiles.features)
+
+    found = tile_scores(make, batch, block=4)
+    assert sizes == [4, 4, 4, 2]
+    assert not found.requires_grad
+    torch.testing.assert_close(found, layer(batch.features).detach())

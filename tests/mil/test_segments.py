@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from mil.segments import segment_ids, segment_max, segment_mean, segment_softmax, segment_sum, segment_topk
+from mil.segments import (
+    segment_ids,
+    segment_max,
+    segment_mean,
+    segment_ranks,
+    segment_softmax,
+    segment_sum,
+    segment_topk,
+)
 
 LENGTHS = (1, 5, 2, 1, 37)
 
@@ -78,3 +86,9 @@ def test_sum_does_not_depend_on_what_it_is_packed_with(values, offsets):
     alone = segment_sum(values[8:9].float(), torch.tensor([0, 1]))
     last = segment_sum(values[9:].float(), torch.tensor([0, 37]))
     assert torch.equal(packed[3:], torch.cat([alone, last]))
+
+
+def test_ranks_count_from_the_highest_of_each_bag():
+    values = torch.tensor([[3.0, 0.0], [1.0, 9.0], [2.0, 9.0], [5.0, -1.0], [5.0, -2.0]])
+    found = segment_ranks(values, torch.tensor([0, 3, 5]))
+    assert found.tolist() == [[0, 2], [2, 0], [1, 1], [0, 0], [1, 1]]  # of equal values the first counts as higher

@@ -17,6 +17,20 @@ from torch import Tensor, nn
 from mil.models.embedding import blocks
 
 
+class GatedAttention(nn.Module):
+    """Scores of `heads` attentions side by side that share V and U."""
+
+    def __init__(self, hidden: int, attention_dim: int, heads: int = 1):
+        super().__init__()
+        self.v = nn.Linear(hidden, attention_dim)
+        self.u = nn.Linear(hidden, attention_dim)
+        self.w = nn.Linear(attention_dim, heads)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Tile embeddings (n, hidden) to scores (n, heads), of which softmax over a bag makes attention."""
+        return gated_scores(h, self.v, self.u, self.w)
+
+
 def gated_scores(h: Tensor, v: nn.Linear, u: nn.Linear, w: nn.Linear) -> Tensor:
     """(n, hidden) to scores (n, K), of which softmax over a bag makes attention.
 
