@@ -11,5 +11,6 @@ MODELS = Registry(
         "topk": "mil.models.topk:TopK",
         "mean": "mil.models.pooling:MeanPooling",
         "max": "mil.models.pooling:MaxPooling",
+        "lse": "mil.models.pooling:LogSumExpPooling",
     },
 )
