@@ -14,7 +14,7 @@ from torch import Tensor
 from mil.segments import segment_ids
 from wsi.errors import UsageError
 
-PAIRS = 1 << 22
+PAIRS = 1 << 19
 """Candidates that are held at a time."""
 
 FINEST = 1 << 22
@@ -27,8 +27,8 @@ GROWTH = math.sqrt(2)
 def neighbours(coords_um: Tensor, offsets: Tensor, k: int, marks: Tensor | None = None) -> Tensor:
     """The k nearest tiles of each tile in its own bag, the tile itself left out.
 
-    Of tiles at one distance those with the smaller y count as nearer, then those with the smaller x, then those with the
-    smaller mark. So the order of tiles does not enter, where `marks` tell tiles at one place apart.
+    Of tiles at one distance those with the smaller y count as nearer, then those with the smaller x, then those with
+    the smaller mark. So the order of tiles does not enter, where `marks` tell tiles at one place apart.
 
     Parameters
     ----------
@@ -74,8 +74,8 @@ def _check_places(coords_um: Tensor, offsets: Tensor) -> None:
         tile = int(torch.nonzero(~known)[0])
         bag = int(torch.searchsorted(offsets, tile, right=True)) - 1
         raise UsageError(
-            f"the place of tile {tile - int(offsets[bag])} of bag {bag} in the batch is not known, as the pixel size of "
-            "its slide is not; neighbours need it: import the features again with --slide-mpp, or take another model"
+            f"the place of tile {tile - int(offsets[bag])} of bag {bag} in the batch is not known, as the pixel size "
+            "of its slide is not; neighbours need it: import the features again with --slide-mpp, or take another model"
         )
 
 
@@ -86,7 +86,7 @@ def _nearest_sites(places: Tensor, ids: Tensor, k: int) -> Tensor:
     low = low.scatter_reduce(0, ids[:, None].expand(-1, 2), places, "amin")
     places = places - low[ids]  # from the corner of the bag
     result = ids.new_empty((len(ids), k))
-    cells = _Cells.fitting(places, ids, (k + 1) / 2)
+    cells = _Cells.fitting(places, ids, 0.7 * k)
     asked = torch.arange(len(ids), device=ids.device)
     while len(asked):
         begin, counts = cells.around(asked)  # (n, 3)
@@ -124,7 +124,9 @@ def _ranked(
     Candidates of a query are three stretches of `order`: begin and counts (n, 3).
     """
     ends = counts.cumsum(dim=1)  # (n, 3)
-    slot = torch.arange(max(k, int(ends[:, 2].max())), device=asked.device).expand(len(asked), -1).contiguous()  # (n, c)
+    slot = (
+        torch.arange(max(k, int(ends[:, 2].max())), device=asked.device).expand(len(asked), -1).contiguous()
+    )  # (n, c)
     stretch = torch.searchsorted(ends, slot, right=True)  # (n, c); 3: no candidate
     held = stretch.clamp(max=2)
     position = (begin - ends + counts).gather(1, held) + slot  # (n, c)
@@ -165,12 +167,12 @@ class _Cells:
 
     @classmethod
     def fitting(cls, places: Tensor, ids: Tensor, company: float) -> "_Cells":
-        """Cells in which a site meets at most `company` others on average, as large as halving finds them."""
+        """Cells in which a site meets at most `company` others on average, as large as they may be."""
         extent = float(places.max())
-        side = extent / math.sqrt(len(places)) if extent > 0 else 1.0
+        side = 4 * extent / math.sqrt(len(places)) if extent > 0 else 1.0
         cells = cls(places, ids, side)
         while cells._company() > company and extent / cells.side < FINEST:
-            cells = cls(places, ids, cells.side / 2)
+            cells = cls(places, ids, cells.side / GROWTH)
         return cells
 
     def _company(self) -> float:

@@ -12,5 +12,6 @@ MODELS = Registry(
         "mean": "mil.models.pooling:MeanPooling",
         "max": "mil.models.pooling:MaxPooling",
         "lse": "mil.models.pooling:LogSumExpPooling",
+        "patch_gcn": "mil.models.patch_gcn:PatchGCN",
     },
 )

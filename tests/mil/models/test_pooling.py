@@ -60,7 +60,11 @@ def test_log_sum_exp_is_scipys(r):
 def test_log_sum_exp_lies_between_mean_and_maximum():
     bag = pack([toy_bag(60)])
     found = []
-    for model, options in ((MeanPooling, {}), *((LogSumExpPooling, {"r": r}) for r in (1e-3, 3, 1e4)), (MaxPooling, {})):
+    for model, options in (
+        (MeanPooling, {}),
+        *((LogSumExpPooling, {"r": r}) for r in (1e-3, 3, 1e4)),
+        (MaxPooling, {}),
+    ):
         torch.manual_seed(0)
         built = model(12, 1, **options).eval()
         torch.nn.init.ones_(built.classify.weight)
