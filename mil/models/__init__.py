@@ -13,5 +13,6 @@ MODELS = Registry(
         "max": "mil.models.pooling:MaxPooling",
         "lse": "mil.models.pooling:LogSumExpPooling",
         "patch_gcn": "mil.models.patch_gcn:PatchGCN",
+        "prototype": "mil.models.prototype:NearestPrototype",
     },
 )

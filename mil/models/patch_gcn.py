@@ -98,7 +98,7 @@ class PatchGCN(MILModel):
 
 
 class GENConv(nn.Module):
-    """Messages of the neighbours, weighted by a softmax in each axis, added to the tile, and a small network on that."""
+    """Messages of the neighbours, weighted by a softmax in each axis and added to the tile; a small network on that."""
 
     def __init__(self, width: int):
         super().__init__()
