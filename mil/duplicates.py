@@ -46,7 +46,7 @@ tile by which the grid of a cut is off."""
 ALIKE = 0.5
 """Least cosine of two tiles that show the same place, as far as the grid of a cut is off: others do not count."""
 
-APART_TILES = 3
+APART_TILES = 2
 """Agreeing tiles count once in a square of so many by so many: a blot of ink or blood is highest in many features on
 both slides, and where one of its tiles meets its like, those beside it do more often than chance has it."""
 
@@ -90,7 +90,7 @@ class Duplicate:
     first, second : str
         slide_id, in the order of the alphabet.
     agreeing, compared : int
-        Squares of 3 x 3 tiles in which tiles lie in the same place, of the pairs of tiles that were compared.
+        Squares of 2 x 2 tiles in which tiles lie in the same place, of the pairs of tiles that were compared.
     similarity : float
         Mean cosine of the agreeing tiles with those around them, after the cohort's mean was taken off.
     shift_um : (float, float)
