@@ -32,7 +32,7 @@ class PatchGCN(MILModel):
 
     Tiles need places: features that were imported without a pixel size are refused with `UsageError`. `Packing` draws
     `bag_tiles` of a large bag at random, and then the nearest of those drawn are the neighbours: set it so that
-    training sees whole bags. A tile takes about 25 KB in training (10^5 tiles: 2.5 GB), its graph 64 bytes.
+    training sees whole bags. A tile takes about 45 KB in a training step (10^5 tiles: 4.5 GB), its graph 64 bytes.
 
     Parameters
     ----------
