@@ -15,9 +15,9 @@ places in which they are within a tolerance of one vector, and p the share of al
 
     expected false alarms = pairs of slides x n x P( Binomial(n - 1, p) >= m - 1 )
 
-What it does not find: sections that were turned or mirrored; cuts of a slide of less than some 200 tiles, small cuts, and
-cuts whose grid is off by half a tile both ways unless they are large; slides whose pixel size is not known, as their
-tiles have no places. A slide saved anew is found from some 50 tiles on. `benchmarks/duplicates.py` shows it on pixels.
+What it does not find: sections that were turned or mirrored; cuts of less than some 200 tiles, small cuts of a slide,
+and cuts whose grid is off by half a tile both ways unless they are large; slides whose pixel size is not known, as
+their tiles have no places. A slide saved anew is found from some 50 tiles on. `benchmarks/duplicates.py` shows it.
 """
 
 import math
