@@ -108,6 +108,7 @@ def fit_fold(spec: NetworkSpec, bags: Bags, targets: np.ndarray, config: FitConf
     with one_thread(), _seeded(seed), _quiet():
         network = Network(spec)
         network.standardize(bags)
+        network.prepare(bags, targets, spec.build_loss())
         task = MILTask(network, spec.build_loss(), config, steps)
         trainer = lightning.Trainer(
             accelerator="gpu" if cuda else "cpu",

@@ -1,5 +1,6 @@
 """What an MIL model is: a batch of bags to `MILOutput`, and what it minimises while it is trained."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -29,6 +30,15 @@ class MILModel(nn.Module):
 
     def forward(self, batch: BagBatch) -> MILOutput:
         raise NotImplementedError
+
+    def prepare(self, batches: Iterable[BagBatch], criterion: Criterion) -> None:
+        """Look at the training bags before the first step, for models that begin from them; others read none.
+
+        Parameters
+        ----------
+        batches : iterable of BagBatch
+            One bag each with its target, read as they are asked for.
+        """
 
     def objective(self, batch: BagBatch, criterion: Criterion) -> Tensor:
         """What one training step minimises, a scalar.

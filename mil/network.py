@@ -126,6 +126,13 @@ class Network(nn.Module):
         self.mean.copy_(torch.from_numpy(moments[0]))
         self.scale.copy_(torch.from_numpy(scale))
 
+    def prepare(self, bags: Bags, targets: np.ndarray, loss: Loss) -> None:
+        """Let the model begin from its training bags, scaled as in training; after `standardize`."""
+        if isinstance(self.model, MILModel):
+            batches = (self._scaled(pack([bags[row]], targets[row : row + 1])) for row in range(len(bags)))
+            with torch.no_grad():
+                self.model.prepare(batches, _Criterion(self.output, loss))
+
 
 class _Criterion:
     """A loss behind its last layer, as a model's objective is handed it."""

@@ -20,5 +20,8 @@ MODELS = Registry(
         "transmil": "mil.models.transmil:TransMIL",
         "transformer": "mil.models.transformer:Transformer",
         "rnn": "mil.models.rnn:RNN",
+        "lse": "mil.models.pooling:LogSumExpPooling",
+        "patch_gcn": "mil.models.patch_gcn:PatchGCN",
+        "prototype": "mil.models.prototype:NearestPrototype",
     },
 )
