@@ -66,5 +66,5 @@ def _nearest(points: np.ndarray, among: np.ndarray) -> np.ndarray:
     """
     others = torch.from_numpy(among)
     half_square = others.square().sum(dim=1) / 2  # (m,)
-    blocks = torch.from_numpy(points).split(max(1, BLOCK // len(among)))
+    blocks = torch.split(torch.from_numpy(points), max(1, BLOCK // len(among)))
     return torch.cat([(half_square - block @ others.T).argmin(dim=1) for block in blocks]).numpy()
