@@ -45,6 +45,24 @@ def event_quantiles(time: np.ndarray, event: np.ndarray, intervals: int = 4) -> 
     return [float(cut) for cut in cuts if cut > seen.min()]
 
 
+class BaseHazard(nn.Module):
+    """Adds the logits of the hazards of a mean bag, so that a model starts there and learns what differs.
+
+    Of intervals that hold equally many events a hazard is 1 / (intervals left). From hazards of one half a model would
+    spend its first epochs on the mean bag (Lin et al. 2017, section 3.3, on priors).
+    """
+
+    logits: Tensor
+
+    def __init__(self, intervals: int, outputs: int):
+        super().__init__()
+        left = torch.arange(intervals, intervals - outputs, -1, dtype=torch.float32)
+        self.register_buffer("logits", -torch.log((left - 1).clamp(min=1)), persistent=False)
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs + self.logits  # (..., L)
+
+
 class DiscreteTime:
     """For times to an event where bags are large and batches small: every bag has a likelihood of its own.
 
@@ -58,7 +76,8 @@ class DiscreteTime:
         [cuts[k-1], cuts[k]); the last has no end.
     censored : "middle" or "end"
         When a bag that is censored within an interval counts as having survived it: if it was followed past the middle
-        (nnet-survival), or always (Patch-GCN, MCAT), which makes hazards too low.
+        (nnet-survival), or always (Patch-GCN, MCAT), which makes hazards too low. With "middle" the last interval has
+        no output: nobody is seen to survive what has no end.
     alpha : float
         How much less a censored bag counts, 0 to 1; 0 is the likelihood.
     """
@@ -73,21 +92,21 @@ class DiscreteTime:
         self.cuts = [float(cut) for cut in cuts]
         self.censored = censored
         self.alpha = alpha
-        self.n_outputs = len(self.cuts) + 1
+        self.n_outputs = len(self.cuts) + (censored == "end")
         self.n_targets = 2
 
     def layer(self) -> nn.Module:
-        """Nothing stands between the model's outputs and the logits of the hazards."""
-        return nn.Identity()
+        """The hazards of a mean bag."""
+        return BaseHazard(len(self.cuts) + 1, self.n_outputs)
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean over bags: logits (B, K), targets (B, 2): time, 1 for an event or 0 for censored; to a scalar."""
+        """Mean over bags: logits (B, L), targets (B, 2): time, 1 for an event or 0 for censored; to a scalar."""
         if targets.ndim != 2 or targets.shape[1] != self.n_targets:
             raise UsageError(f"targets of discrete_time are {tuple(targets.shape)}; expected (B, 2): time, event")
         known = self.known(targets)
         logits, targets = logits[known], targets[known]
-        had = self._had(targets).to(logits.dtype)  # (B, K)
-        survived = self._survived(targets).to(logits.dtype)  # (B, K)
+        had = self._had(targets).to(logits.dtype)  # (B, L)
+        survived = self._survived(targets).to(logits.dtype)  # (B, L)
         weight = torch.where(targets[:, 1:2] > 0, 1.0, 1 - self.alpha)  # (B, 1)
         told = functional.binary_cross_entropy_with_logits(logits, had, reduction="none") * (had + survived)
         return (weight * told).sum() / max(1, len(logits))
@@ -101,25 +120,26 @@ class DiscreteTime:
         return self._had(targets)
 
     def values(self, logits: np.ndarray) -> np.ndarray:
-        """Survival to the end of each interval but the last, that is at each cut: (..., K) to (..., K-1)."""
-        return np.asarray(np.cumprod(sigmoid(-np.asarray(logits, dtype=np.float64)), axis=-1)[..., :-1])
+        """Survival at each cut, (..., L) to (..., len(cuts))."""
+        return np.asarray(np.cumprod(sigmoid(-np.asarray(logits, dtype=np.float64)), axis=-1)[..., : len(self.cuts)])
 
     def risk(self, logits: np.ndarray) -> np.ndarray:
         """Minus the survivals summed over the intervals, (...,), as Patch-GCN and MCAT rank slides."""
         return -np.cumprod(sigmoid(-np.asarray(logits, dtype=np.float64)), axis=-1).sum(axis=-1)
 
     def _edges(self, targets: Tensor) -> Tensor:
-        return torch.tensor([0.0, *self.cuts, torch.inf], dtype=targets.dtype, device=targets.device)  # (K+1,)
+        edges = [0.0, *self.cuts, torch.inf][: self.n_outputs + 1]
+        return torch.tensor(edges, dtype=targets.dtype, device=targets.device)  # (L+1,)
 
     def _had(self, targets: Tensor) -> Tensor:
-        """The interval of the event, (B, K) bool; none for a censored bag."""
+        """The interval of the event, (B, L) bool; none for a censored bag."""
         edges, time = self._edges(targets), targets[:, :1]
-        inside = (time < edges[1:]) & ((time >= edges[:-1]) | (edges[:-1] == 0))  # (B, K)
+        inside = (time < edges[1:]) & ((time >= edges[:-1]) | (edges[:-1] == 0))  # (B, L)
         return inside & (targets[:, 1:2] > 0)
 
     def _survived(self, targets: Tensor) -> Tensor:
-        """Intervals that are known to have passed without the event, (B, K) bool."""
+        """Intervals that are known to have passed without the event, (B, L) bool."""
         edges, time, event = self._edges(targets), targets[:, :1], targets[:, 1:2] > 0
-        middle = (edges[:-1] + edges[1:]) / 2  # (K,) infinite for the last
+        middle = (edges[:-1] + edges[1:]) / 2  # (L,)
         enough = middle if self.censored == "middle" else edges[:-1]
         return torch.where(event, time >= edges[1:], time >= enough)

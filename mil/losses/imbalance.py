@@ -78,7 +78,7 @@ class CrossEntropy(AgainstReference):
         if not self.label_smoothing:
             return sharp
         spread = weights * torch.as_tensor(self.shares, dtype=logits.dtype, device=logits.device)  # (C,)
-        blurred = -(functional.log_softmax(logits, dim=1) @ spread).sum() / weights[targets].sum()
+        blurred = -(functional.log_softmax(logits, dim=1) * spread).sum() / weights[targets].sum()
         return (1 - self.label_smoothing) * sharp + self.label_smoothing * blurred
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:

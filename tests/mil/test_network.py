@@ -24,7 +24,7 @@ def test_options_are_written_out_and_unknown_ones_refused():
 def test_losses_of_classes_and_of_values_are_told_apart():
     spec = NetworkSpec("abmil", "discrete_time", 12, 0, {}, {"cuts": [1.0, 2.0]}).complete()
     assert spec.loss_options == {"cuts": [1.0, 2.0], "censored": "middle", "alpha": 0.0}
-    assert Network(spec)(pack([toy_bag(6), toy_bag(3)])).logits.shape == (2, 3)
+    assert Network(spec)(pack([toy_bag(6), toy_bag(3)])).logits.shape == (2, 2)
     with pytest.raises(UsageError, match="no loss is called 'discrete_time'; there are: cross_entropy"):
         spec.build_class_loss()
     with pytest.raises(UsageError, match="no value_loss is called 'corn'; there are: cox"):

@@ -12,14 +12,15 @@ PASSED = np.log(1 - HAZARDS)
 
 
 def loss(time, event, **options):
-    return DiscreteTime(CUTS, **options)(LOGITS, torch.tensor([[time, event]], dtype=torch.float64)).item()
+    built = DiscreteTime(CUTS, **options)
+    return built(LOGITS[:, : built.n_outputs], torch.tensor([[time, event]], dtype=torch.float64)).item()
 
 
 @pytest.mark.parametrize(("time", "interval"), [(0.0, 0), (1.9, 0), (2.0, 1), (3.9, 1), (4.0, 2), (8.0, 3), (1e6, 3)])
 def test_event_by_hand(time, interval):
     expected = -np.log(HAZARDS[interval]) - PASSED[:interval].sum()
-    for censored in ("middle", "end"):
-        np.testing.assert_allclose(loss(time, 1, censored=censored), expected)
+    np.testing.assert_allclose(loss(time, 1, censored="end"), expected)
+    np.testing.assert_allclose(loss(time, 1), expected if interval < 3 else -PASSED[:3].sum())
 
 
 @pytest.mark.parametrize(
@@ -38,11 +39,21 @@ def test_alpha_takes_weight_from_censored_slides_alone():
 
 
 def test_survival_and_risk():
-    built = DiscreteTime(CUTS)
     survival = np.cumprod(1 - HAZARDS)
-    np.testing.assert_allclose(built.values(LOGITS.numpy())[0], survival[:3])
-    np.testing.assert_allclose(built.risk(LOGITS.numpy()), [-survival.sum()])
-    assert built.risk(LOGITS.numpy() + 1) > built.risk(LOGITS.numpy())
+    for censored, outputs in (("middle", 3), ("end", 4)):
+        built, logits = DiscreteTime(CUTS, censored), LOGITS[:, :outputs].numpy()
+        np.testing.assert_allclose(built.values(logits)[0], survival[:3])
+        np.testing.assert_allclose(built.risk(logits), [-survival[:outputs].sum()])
+        assert built.risk(logits + 1) > built.risk(logits)
+
+
+def test_outputs_of_nothing_are_the_hazards_of_intervals_with_equally_many_events():
+    # Of four intervals 1/4, then 1/3 of those left, then 1/2.
+    for censored, hazards in (("middle", [1 / 4, 1 / 3, 1 / 2]), ("end", [1 / 4, 1 / 3, 1 / 2, 1 / 2])):
+        built = DiscreteTime(CUTS, censored)
+        layer = built.layer()
+        np.testing.assert_allclose(torch.sigmoid(layer(torch.zeros(1, built.n_outputs)))[0], hazards, rtol=1e-6)
+        assert not layer.state_dict()
 
 
 def test_least_at_the_life_table():
@@ -59,7 +70,7 @@ def test_least_at_the_life_table():
 
 def test_marks_are_the_interval_of_the_event():
     marks = DiscreteTime(CUTS).marks(torch.tensor([[3.0, 1], [3.0, 0], [torch.nan, torch.nan]]))
-    assert marks.tolist() == [[False, True, False, False], [False] * 4, [False] * 4]
+    assert marks.tolist() == [[False, True, False], [False] * 3, [False] * 3]
 
 
 def test_cuts_hold_equally_many_events():
