@@ -223,18 +223,18 @@ class BagSubset:
     """Some of the bags, in the order of `rows`."""
 
     def __init__(self, bags: Bags, rows: Sequence[int] | np.ndarray):
-        self._bags = bags
-        self._rows = [int(row) for row in rows]
+        self.whole = bags
+        self.rows = [int(row) for row in rows]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, number: int) -> Bag:
-        return self._bags[self._rows[number]]
+        return self.whole[self.rows[number]]
 
     def draw(self, number: int, choose: Choice) -> Bag:
         """Some tiles of a bag."""
-        return draw(self._bags, self._rows[number], choose)
+        return draw(self.whole, self.rows[number], choose)
 
 
 class StoreBags:

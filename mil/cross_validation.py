@@ -93,7 +93,7 @@ def _calibrated(
     task: Task,
     classes: tuple[str, ...],
 ) -> CrossValidation:
-    link = spec.build_loss().probabilities
+    link = spec.build_class_loss().probabilities
     logits = np.stack([one[0] for one in parts])
     scaling = TemperatureScaling(link).fit(logits, targets)
     probabilities = cross_fitted(link, logits, targets, fold)

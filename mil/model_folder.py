@@ -120,7 +120,7 @@ class GradingModel:
                 f"slide {bag.slide_id}: its features have {bag.features.shape[1]} numbers, the model takes "
                 f"{self.card.network.dim}"
             )
-        loss = self.card.network.build_loss()
+        loss = self.card.network.build_class_loss()
         temperature = self.card.calibration["temperature"] if self.card.calibration else 1.0
         asked = [self.networks[fold] for fold in folds] if folds is not None else self.networks
         parts = [predict(network, bag) for network in asked]

@@ -5,14 +5,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from threading import RLock
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mil.bag import Bag, BagBatch, Bags, MILOutput, pack
-from mil.losses import LOSSES
+from mil.loss import ClassLoss, Loss, ValueLoss
+from mil.losses import LOSSES, VALUE_LOSSES
 from mil.model import MILModel
 from mil.models import MODELS
 from wsi.errors import UsageError
@@ -23,21 +24,6 @@ VARIANCE_FLOOR = 4.0
 """Chosen by inner cross-validation: on 120 mosaics it took the held-out log loss of abmil from .36 to .22."""
 
 
-class Loss(Protocol):
-    """What every entry of `LOSSES` is, once built with `n_classes` and its own options."""
-
-    n_classes: int
-    n_outputs: int
-
-    def layer(self) -> nn.Module: ...
-
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor: ...
-
-    def marks(self, targets: Tensor) -> Tensor: ...
-
-    def probabilities(self, logits: np.ndarray) -> np.ndarray: ...
-
-
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
     """All that is needed to build a network before its weights are loaded; plain values, kept in a model folder.
@@ -45,8 +31,10 @@ class NetworkSpec:
     Attributes
     ----------
     model, loss : str
-        Names in `MODELS` and `LOSSES`.
-    dim, n_classes : int
+        Names in `MODELS`, and in `LOSSES` or `VALUE_LOSSES`.
+    dim : int
+    n_classes : int
+        0 for a value loss, which has none.
     model_options, loss_options : mapping
         Keyword arguments beyond these.
     """
@@ -64,18 +52,31 @@ class NetworkSpec:
         Raises
         ------
         UsageError
-            If an option is unknown to the model or the loss.
+            If an option is unknown to the model or the loss, or one without a default is missing.
         """
         return replace(
             self,
             model_options=_with_defaults(self.model, MODELS[self.model], 2, self.model_options),
-            loss_options=_with_defaults(self.loss, LOSSES[self.loss], 1, self.loss_options),
+            loss_options=_with_defaults(self.loss, *self._loss_and_skip(), self.loss_options),
         )
 
     def build_loss(self) -> Loss:
-        """The loss; it also turns logits into probabilities."""
-        loss: Loss = LOSSES[self.loss](self.n_classes, **self.loss_options)
+        """The loss, of either kind: what training needs."""
+        return self.build_value_loss() if self.loss in VALUE_LOSSES else self.build_class_loss()
+
+    def build_class_loss(self) -> ClassLoss:
+        """The loss, which also turns logits into probabilities; `UsageError` if it is none of classes."""
+        loss: ClassLoss = LOSSES[self.loss](self.n_classes, **self.loss_options)
         return loss
+
+    def build_value_loss(self) -> ValueLoss:
+        """The loss, which also turns logits into values; `UsageError` if it is one of classes."""
+        loss: ValueLoss = VALUE_LOSSES[self.loss](**self.loss_options)
+        return loss
+
+    def _loss_and_skip(self) -> tuple[Any, int]:
+        """The loss's class, and how many of its parameters are no options."""
+        return (VALUE_LOSSES[self.loss], 0) if self.loss in VALUE_LOSSES else (LOSSES[self.loss], 1)
 
 
 class Network(nn.Module):
@@ -178,4 +179,10 @@ def _with_defaults(name: str, part: Any, skip: int, options: Mapping[str, Any]) 
         raise UsageError(
             f"{name} has no option {unknown[0]!r}; it has: {', '.join(parameter.name for parameter in known) or 'none'}"
         )
+    for parameter in known:
+        if parameter.default is parameter.empty and parameter.name not in options:
+            raise UsageError(f"{name} needs the option {parameter.name!r}, which has no default")
     return {parameter.name: options.get(parameter.name, parameter.default) for parameter in known}
+
+
+__all__ = ["Loss", "Network", "NetworkSpec", "one_thread", "predict"]

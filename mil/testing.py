@@ -2,7 +2,8 @@
 
 from mil.testing import check_encoder, check_loss, check_model
 check_model(MyModel)        # MyModel(dim, n_outputs, **options) -> nn.Module
-check_loss(MyLoss)          # MyLoss(n_classes, **options)
+check_loss(MyLoss)          # MyLoss(n_classes, **options), a loss of classes
+check_value_loss(MyCox, targets)  # MyCox(**options), a loss of times or values
 check_encoder(my_encoder)   # what `mil.encoders.load_encoder` gives
 """
 
@@ -19,8 +20,8 @@ from torch import nn
 from mil.bag import Bag, MILOutput, pack
 from mil.encoders import Encoder, TensorEncoder
 from mil.encoders.card import EncoderCard
+from mil.loss import ClassLoss, ValueLoss
 from mil.model import MILModel
-from mil.network import Loss
 from wsi.kernels import KERNELS
 from wsi.slide import SlideInfo
 from wsi.store import FeatureStore
@@ -110,7 +111,7 @@ def check_model(model: Callable[..., nn.Module], dim: int = 12, n_outputs: int =
         _check_device(built, bags, packed)
 
 
-def check_loss(loss: Callable[..., Loss], n_classes: int = 4, **options: Any) -> None:
+def check_loss(loss: Callable[..., ClassLoss], n_classes: int = 4, **options: Any) -> None:
     """Raise `AssertionError`, in words, unless a loss keeps the contract.
 
     Probabilities are right in shape, not negative and sum to 1, also for huge logits; the loss is a finite scalar with
@@ -141,6 +142,43 @@ def check_loss(loss: Callable[..., Loss], n_classes: int = 4, **options: Any) ->
     turned = built(logits.flip(0), targets.flip(0))
     assert torch.allclose(turned, built(logits, targets)), "the loss depends on the order of slides"
     _check_minimum(built, targets)
+
+
+def check_value_loss(loss: Callable[..., ValueLoss], wanted: torch.Tensor, /, **options: Any) -> None:
+    """Raise `AssertionError`, in words, unless a loss of times or values keeps the contract.
+
+    The loss is a finite scalar with finite gradients, also for huge logits, one bag, and bags whose target is not known
+    (NaN): these are left out. Values are finite, one row a bag; marks are (B, n_outputs) bool; minimising the loss
+    lowers it; it does not depend on the order of slides.
+
+    Parameters
+    ----------
+    wanted : Tensor (B, n_targets) float32
+        Targets of several bags, all known.
+    """
+    built, targets = loss(**options), wanted
+    bags = len(targets)
+    assert tuple(targets.shape) == (bags, built.n_targets), f"targets are {tuple(targets.shape)}"
+    assert built.known(targets).all(), "a target counts as not known"
+    logits = built.layer()(torch.randn(bags, built.n_outputs, generator=torch.Generator().manual_seed(0))).detach()
+    unknown = torch.full_like(targets, torch.nan)
+    mixed = torch.cat([targets[:-1], unknown[-1:]])
+    for scaled in (logits, logits * 1e4):
+        found = built.values(scaled.numpy())
+        assert found.shape[:-1] == (bags,), f"values are {found.shape}, expected ({bags}, ...)"
+        assert np.isfinite(found).all(), "a value is not finite"
+        for some in (targets, targets[:1], mixed, unknown):
+            gradient = _slope(built, scaled[: len(some)], some)
+            assert not gradient[~built.known(some)].any(), "a bag without a target has a gradient"
+    assert built.known(mixed).tolist() == [True] * (bags - 1) + [False], "a target of NaN counts as known"
+    for some in (targets, mixed):
+        marks = built.marks(some)
+        assert marks.dtype == torch.bool, "marks are not bool"
+        assert tuple(marks.shape) == (bags, built.n_outputs), f"marks are {tuple(marks.shape)}"
+    turned = built(logits.flip(0), targets.flip(0))
+    assert torch.allclose(turned, built(logits, targets)), "the loss depends on the order of slides"
+    before, after = _minimised(built, targets)
+    assert after < before, "minimising the loss does not lower it"
 
 
 def check_encoder(encoder: Encoder, seed: int = 0) -> None:
@@ -287,7 +325,28 @@ class _Squares:
         return (targets > 0)[:, None].expand(-1, self._n_outputs)
 
 
-def _check_minimum(built: Loss, targets: torch.Tensor) -> None:
+def _slope(built: ValueLoss, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The gradient at some logits."""
+    leaf = logits.clone().requires_grad_()
+    value = built(leaf, targets)
+    assert value.ndim == 0, "the loss is not a scalar"
+    assert torch.isfinite(value), "the loss is not finite"
+    (gradient,) = torch.autograd.grad(value, leaf)
+    assert torch.isfinite(gradient).all(), "a gradient is not finite"
+    return gradient
+
+
+def _minimised(built: ValueLoss, targets: torch.Tensor) -> tuple[float, float]:
+    """The loss at outputs of 0, and after some steps of gradient descent."""
+    outputs, layer = torch.zeros(len(targets), built.n_outputs, requires_grad=True), built.layer()
+    before = built(layer(outputs), targets).item()
+    for _ in range(100):
+        (gradient,) = torch.autograd.grad(built(layer(outputs), targets), outputs)
+        outputs = (outputs - 0.5 * gradient).detach().requires_grad_()
+    return before, built(layer(outputs), targets).item()
+
+
+def _check_minimum(built: ClassLoss, targets: torch.Tensor) -> None:
     outputs = nn.Parameter(torch.zeros(len(targets), built.n_outputs))
     layer = built.layer()
     parameters = [outputs, *layer.parameters()]

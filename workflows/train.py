@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -137,7 +138,10 @@ def command(
     encoder: Annotated[str | None, typer.Option(help="Whose features, where the stores hold several.")] = None,
     loss: Annotated[
         str | None,
-        typer.Option(help="corn, coral or cross_entropy.", show_default="corn for grades, else cross_entropy"),
+        typer.Option(
+            help="corn, coral, emd, kappa; cross_entropy, class_balanced, focal, logit_adjusted, ldam.",
+            show_default="corn for grades, else cross_entropy",
+        ),
     ] = None,
     classes: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="All classes in order, where the labels do not tell.")
@@ -260,10 +264,11 @@ def _with_folds(cohort: Cohort, config: TrainConfig) -> Cohort:
 
 
 def _spec(config: TrainConfig, class_counts: list[int], dim: int) -> "NetworkSpec":
+    from mil.losses import LOSSES
     from mil.network import NetworkSpec
 
     loss = config.loss or DEFAULT_LOSS[config.task]
-    options = {"class_counts": class_counts} if loss == "cross_entropy" else {}
+    options = {"class_counts": class_counts} if "class_counts" in signature(LOSSES[loss]).parameters else {}
     return NetworkSpec(config.model, loss, dim, len(class_counts), dict(config.model_options), options).complete()
 
 

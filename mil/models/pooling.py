@@ -75,13 +75,13 @@ class LogSumExpPooling(MILModel):
         self.classify = nn.Linear(hidden, n_outputs)
 
     def forward(self, batch: BagBatch) -> MILOutput:
-        h = self.embed(batch.features)  # (sum N, hidden)
+        h = self.embed(batch.tiles_of(slice(None)))  # (sum N, hidden)
         attention = segment_softmax(self.r * h.detach(), batch.offsets).mean(dim=1)  # (sum N,)
         return MILOutput(self.classify(self._pooled(h.float(), batch.offsets)), attention, self.classify(h))
 
     def logits(self, batch: BagBatch) -> Tensor:
         """Without attention and the classifier's answers to each tile."""
-        logits: Tensor = self.classify(self._pooled(self.embed(batch.features).float(), batch.offsets))
+        logits: Tensor = self.classify(self._pooled(self.embed(batch.tiles_of(slice(None))).float(), batch.offsets))
         return logits
 
     def _pooled(self, h: Tensor, offsets: Tensor) -> Tensor:

@@ -12,13 +12,25 @@ def test_options_are_written_out_and_unknown_ones_refused():
     spec = NetworkSpec("abmil", "cross_entropy", 12, 3, {"hidden": 16}).complete()
     assert spec.model_options["hidden"] == 16
     assert {"attention_dim", "dropout"} <= set(spec.model_options)
-    assert spec.loss_options == {"class_counts": None}
+    assert spec.loss_options == {"class_counts": None, "label_smoothing": 0.0}
     with pytest.raises(UsageError, match="abmil has no option 'wings'; it has: hidden"):
         NetworkSpec("abmil", "corn", 12, 3, {"wings": 2}).complete()
     with pytest.raises(UsageError, match="corn has no option 'x'; it has: none"):
         NetworkSpec("abmil", "corn", 12, 3, {}, {"x": 2}).complete()
     with pytest.raises(UsageError, match="no model is called 'abmill'"):
         NetworkSpec("abmill", "corn", 12, 3).complete()
+
+
+def test_losses_of_classes_and_of_values_are_told_apart():
+    spec = NetworkSpec("abmil", "discrete_time", 12, 0, {}, {"cuts": [1.0, 2.0]}).complete()
+    assert spec.loss_options == {"cuts": [1.0, 2.0], "censored": "middle", "alpha": 0.0}
+    assert Network(spec)(pack([toy_bag(6), toy_bag(3)])).logits.shape == (2, 2)
+    with pytest.raises(UsageError, match="no loss is called 'discrete_time'; there are: cross_entropy"):
+        spec.build_class_loss()
+    with pytest.raises(UsageError, match="no value_loss is called 'corn'; there are: cox"):
+        NetworkSpec("abmil", "corn", 12, 3).build_value_loss()
+    with pytest.raises(UsageError, match="discrete_time needs the option 'cuts'"):
+        NetworkSpec("abmil", "discrete_time", 12, 0).complete()
 
 
 def test_standardize_counts_every_slide_alike():

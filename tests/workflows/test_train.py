@@ -123,7 +123,14 @@ def test_class_task_with_words(config):
     assert next(iter(result.metrics)) == "auroc"
     model = load_model(result.path)
     assert model.card.network.loss == "cross_entropy"
-    assert model.card.network.loss_options == {"class_counts": [6, 6, 6]}
+    assert model.card.network.loss_options == {"class_counts": [6, 6, 6], "label_smoothing": 0.0}
+
+
+@pytest.mark.parametrize("loss", ["ldam", "emd"])
+def test_losses_that_ask_for_the_counts_of_classes_are_told(config, loss):
+    result = train(replace(config, loss=loss, epochs=1), [].append)
+    options = load_model(result.path).card.network.loss_options
+    assert options == ({"class_counts": [6, 6, 6], "max_margin": 1.0, "beta": 0.0} if loss == "ldam" else {})
 
 
 def test_damaged_store_is_refused(config, stores, tmp_path):
@@ -162,6 +169,7 @@ def test_which_encoder(config, stores, tmp_path):
         ({"device": "tpu"}, "--device is 'tpu'"),
         ({"model": "abmill"}, "no model is called 'abmill'; there are: abmil"),
         ({"loss": "corm"}, "no loss is called 'corm'"),
+        ({"loss": "cox"}, "no loss is called 'cox'; there are: cross_entropy"),
         ({"folds": 12}, "12 folds cannot be made of 9 patients"),
         ({"model_options": {"wings": 1}}, "abmil has no option 'wings'"),
     ],
