@@ -99,7 +99,7 @@ def compare_models(
             interval(value, drawn, groups=count, level=level, bounds=bounds, units=units)
             for (value, drawn), bounds in zip(differences[name], (one.bounds, one.bounds, UNBOUNDED), strict=True)
         )
-        if not alike and between.low == between.high:
+        if not alike and between.low == between.high and each[0].estimate in one.bounds:
             between = _at_the_end(each[0], each[1], between)
         p, tried, every = permutation_test(one, truth, *sides, groups=groups, n=n, seed=seed)
         done[name] = Comparison(each[0], each[1], between, p, tried, every, one.higher)

@@ -19,6 +19,9 @@ import numpy as np
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """A slide, at which the sensitivity is read."""
 
+AT_ONCE = 32
+"""Detections a slide that are looked at first."""
+
 
 def peaks(places_um: np.ndarray, scores: np.ndarray, radius_um: float) -> np.ndarray:
     """Tiles with no higher one near by: greedy non-maximum suppression.
@@ -37,15 +40,20 @@ def peaks(places_um: np.ndarray, scores: np.ndarray, radius_um: float) -> np.nda
     ndarray (k,) int64
         Rows of the chosen tiles, the highest first.
     """
-    cells = np.floor(places_um / radius_um).astype(np.int64)
-    near: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
-    chosen = []
+    cell_of = np.floor(places_um / radius_um).astype(np.int64).tolist()
+    cells: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for row, (i, j) in enumerate(cell_of):
+        cells[i, j].append(row)
+    places, silenced, chosen = places_um.tolist(), [False] * len(places_um), []
     for row in np.lexsort((places_um[:, 0], places_um[:, 1], -np.asarray(scores))).tolist():
-        (x, y), (i, j) = places_um[row].tolist(), cells[row].tolist()
-        around = (place for a in (i - 1, i, i + 1) for b in (j - 1, j, j + 1) for place in near.get((a, b), ()))
-        if all((x - u) ** 2 + (y - v) ** 2 > radius_um**2 for u, v in around):
-            near[i, j].append((x, y))
-            chosen.append(row)
+        if silenced[row]:
+            continue
+        chosen.append(row)
+        (x, y), (i, j) = places[row], cell_of[row]
+        for around in ((a, b) for a in (i - 1, i, i + 1) for b in (j - 1, j, j + 1)):
+            for other in cells.get(around, ()):
+                u, v = places[other]
+                silenced[other] |= (x - u) ** 2 + (y - v) ** 2 <= radius_um**2
     return np.array(chosen, dtype=np.int64)
 
 
@@ -90,6 +98,13 @@ class Detections:
         kept = first | (lesion < 0)
         return cls(slide[kept], score[kept], lesion[kept] >= 0, np.asarray(lesions, dtype=np.int64))
 
+    def best(self, count: int) -> "Detections":
+        """The `count` highest, and those that score like the last of them."""
+        if count >= len(self.score):
+            return self
+        end = len(self.score) - int(np.searchsorted(self.score[::-1], self.score[count - 1], side="left"))
+        return Detections(self.slide[:end], self.score[:end], self.hit[:end], self.lesions)
+
 
 def froc_curve(found: Detections, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """False positives a slide and sensitivity, from no detection to all, (thresholds + 1,) each; NaN without lesion.
@@ -110,9 +125,16 @@ def froc_curve(found: Detections, rows: np.ndarray | None = None) -> tuple[np.nd
 
 
 def froc_sensitivities(found: Detections, rows: np.ndarray | None = None) -> np.ndarray:
-    """Sensitivity at each of `FALSE_POSITIVES`, (6,)."""
-    wrong, right = froc_curve(found, rows)
-    return np.interp(FALSE_POSITIVES, wrong, right)
+    """Sensitivity at each of `FALSE_POSITIVES`, (6,).
+
+    Detections below those that make more than 8 false positives a slide change nothing, and are not looked at.
+    """
+    count = AT_ONCE * len(found.lesions)
+    while True:
+        wrong, right = froc_curve(found.best(count), rows)
+        if wrong[-1] > FALSE_POSITIVES[-1] or count >= len(found.score):
+            return np.interp(FALSE_POSITIVES, wrong, right)
+        count *= 4
 
 
 def froc_score(found: Detections, rows: np.ndarray | None = None) -> float:

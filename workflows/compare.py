@@ -221,12 +221,12 @@ def _paired(
 
 
 def _check_same(first: "Predictions", second: "Predictions") -> None:
-    from workflows.prediction_table import named
+    from workflows.prediction_table import PLURAL, named
 
     if (first.task, first.classes) != (second.task, second.classes):
         raise UsageError(
-            f"{first.path} has the {first.task}s {', '.join(first.classes)}, {second.path} the {second.task}s "
-            f"{', '.join(second.classes)}; only models for the same classes can be compared"
+            f"{first.path} has the {PLURAL[first.task]} {', '.join(first.classes)}, {second.path} the "
+            f"{PLURAL[second.task]} {', '.join(second.classes)}; only models for the same classes can be compared"
         )
     only = [
         f"only in {one.path}: {named(extra)}"

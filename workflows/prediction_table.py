@@ -14,6 +14,7 @@ from wsi.errors import UsageError
 TABLES = ("out_of_fold.csv", "predictions.csv")
 """Of a model folder, and of a run."""
 
+PLURAL: dict[Task, str] = {"grade": "grades", "class": "classes"}
 Questions = dict[str, tuple[np.ndarray, np.ndarray]]
 
 

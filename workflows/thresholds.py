@@ -8,7 +8,7 @@ import numpy as np
 
 from mil.bootstrap import SHARE, Interval, bootstrap
 from mil.operating_points import Goal, cross_fitted_thresholds
-from workflows.prediction_table import Judged
+from workflows.prediction_table import PLURAL, Judged
 from wsi.errors import UsageError
 
 
@@ -26,6 +26,8 @@ class OperatingPoint:
         The same, unless each fold has its own. A slide is called when its score is at least the threshold.
     sensitivity, specificity : Interval
         By patient, for these thresholds: how sure the thresholds are is not in them.
+    without : int
+        Slides left out, since the other folds have no slide that could give them a threshold.
     """
 
     question: str
@@ -33,6 +35,7 @@ class OperatingPoint:
     thresholds: tuple[float, float]
     sensitivity: Interval
     specificity: Interval
+    without: int = 0
 
     def __str__(self) -> str:
         low, high = self.thresholds
@@ -40,6 +43,7 @@ class OperatingPoint:
         return (
             f"{self.question}, {self.goal} kept: threshold {at}, "
             f"sensitivity {self.sensitivity}, specificity {self.specificity}"
+            + (f"; {self.without} slides without a threshold left out" if self.without else "")
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,6 +55,7 @@ class OperatingPoint:
             "thresholds": list(self.thresholds),
             "sensitivity": self.sensitivity.to_dict(),
             "specificity": self.specificity.to_dict(),
+            "slides_without_threshold": self.without,
         }
 
 
@@ -73,9 +78,10 @@ def operating_points(
         If `training` is of other classes.
     """
     if training is not None and (training.task, training.classes) != (judged.task, judged.classes):
+        ours, theirs = (f"{PLURAL[one.task]} {', '.join(one.classes)}" for one in (judged, training))
         raise UsageError(
-            f"the model's held-out slides have the {training.task}s {', '.join(training.classes)}, the predictions the "
-            f"{judged.task}s {', '.join(judged.classes)}; give the model that made the predictions"
+            f"the model's held-out slides have the {theirs}, the predictions the {ours}; "
+            "give the model that made the predictions"
         )
     found = []
     for question, (positive, scores) in judged.questions().items():
@@ -92,7 +98,7 @@ def operating_points(
                     _share(~called[~truth], patients[~truth], n, seed),
                 )
                 ends = float(at[known].min()), float(at[known].max())
-                found.append(OperatingPoint(question, goal, ends, *shares))
+                found.append(OperatingPoint(question, goal, ends, *shares, int((~known).sum())))
     return tuple(found)
 
 

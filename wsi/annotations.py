@@ -28,7 +28,9 @@ class Region:
 
 
 def read_regions(path: str | Path) -> list[Region]:
-    """Read a GeoJSON FeatureCollection as QuPath writes it: `properties.classification.name` is the class.
+    """Read GeoJSON as QuPath writes it: `properties.classification.name` is the class.
+
+    Newer versions write a FeatureCollection, older ones a bare list of features.
 
     Raises
     ------
@@ -37,7 +39,8 @@ def read_regions(path: str | Path) -> list[Region]:
     """
     path = Path(path)
     try:
-        features = json.loads(path.read_bytes())["features"]
+        content = json.loads(path.read_bytes())
+        features = content if isinstance(content, list) and content else content["features"]
         regions = [
             Region(str(one["properties"]["classification"]["name"]), shapely.make_valid(shape(one["geometry"])))
             for one in features

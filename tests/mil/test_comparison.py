@@ -130,6 +130,15 @@ def test_two_flawless_models_may_still_differ() -> None:
     assert found.difference.low == -found.difference.high
 
 
+def test_models_that_agree_do_not_differ() -> None:
+    """The same classes predicted, other probabilities: no interval for the accuracy."""
+    y, k = np.arange(20) % 2, np.arange(20) % 3 % 2
+    p = [np.stack([1 - w * k, w * k], axis=1) for w in (0.6, 0.9)]
+    found = compare_models(measures("class", 2), (y,), (k, p[0]), (k, p[1]), np.arange(20), n=100)
+    assert (found["accuracy"].difference.low, found["accuracy"].difference.high) == (0, 0)
+    assert found["log_loss"].difference.low < found["log_loss"].difference.high
+
+
 def test_not_defined() -> None:
     nobody, scores = np.zeros(6, bool), np.arange(6.0)
     found = compare_models({"": AUROC}, (nobody,), (scores,), (-scores,), np.arange(6), n=100)[""]

@@ -84,6 +84,18 @@ def test_a_slide_drawn_twice_counts_twice() -> None:
     np.testing.assert_allclose(froc_sensitivities(found, rows), froc_sensitivities(copied), atol=1e-12)
 
 
+def test_what_lies_below_changes_nothing() -> None:
+    """Two thousand detections in four slides, with ties: more than are looked at first."""
+    rng = np.random.default_rng(6)
+    slide, score = rng.integers(0, 4, 2000), np.round(rng.random(2000), 2)
+    lesion = np.where(rng.random(2000) < 0.02, rng.integers(0, 5, 2000), -1)
+    found = Detections.of(slide, lesion, score, np.full(4, 5))
+    for rows in (None, np.array([0, 0, 2, 3]), np.array([1, 1, 1, 1])):
+        wrong, right = froc_curve(found, rows)
+        np.testing.assert_array_equal(froc_sensitivities(found, rows), np.interp(FALSE_POSITIVES, wrong, right))
+    assert len(found.best(100).score) == (found.score >= found.score[99]).sum()
+
+
 def test_no_lesion_and_no_peak() -> None:
     nothing = np.zeros(0, np.int64)
     assert np.isnan(froc_score(Detections.of(np.array([0]), np.array([-1]), np.array([0.5]), np.array([0]))))

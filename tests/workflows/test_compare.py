@@ -88,7 +88,7 @@ def test_slides_that_differ_are_named(tmp_path, models):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("p_tumour", "p_cancer", "only models for the same classes"),
+        ("p_tumour", "p_cancer", "the classes benign, cancer; only models for the same classes"),
         ("s000,P0,,0,benign", "s000,P0,,0,tumour", "slide s000: its label is"),
         ("s000,P0,", "s000,P9,", "slide s000: its patient is 'P0' in .* and 'P9'"),
     ],

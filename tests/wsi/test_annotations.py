@@ -43,6 +43,12 @@ def test_regions_are_read(tmp_path: Path) -> None:
     assert found[0].polygon.equals(shapely.box(1, 2, 4, 5))
 
 
+def test_a_bare_list_of_features_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "s.geojson"
+    path.write_text(json.dumps([feature("Tumor", square(1, 2, 3))]), encoding="utf-8")
+    assert [region.name for region in read_regions(path)] == ["Tumor"]
+
+
 def test_a_ring_that_crosses_itself_is_mended(tmp_path: Path) -> None:
     bow = {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]}
     (found,) = read_regions(write(tmp_path / "s.geojson", feature("tumour", bow)))
