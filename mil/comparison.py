@@ -90,7 +90,8 @@ def compare_models(
     """
     sides = [[np.asarray(column) for column in columns] for columns in (first, second)]
     differences = paired_bootstrap(found, truth, *sides, groups=groups, n=n, seed=seed)
-    count, rarest = len(set(group_numbers(groups))), behind_rarest(np.asarray(truth[0]), groups)
+    count = len(set(group_numbers(groups)))
+    rarest = behind_rarest(np.asarray(truth[0]), groups) if any(one.by_class for one in found.values()) else None
     alike = all(np.array_equal(x, y) for x, y in zip(*sides, strict=True))
     done = {}
     for name, one in found.items():

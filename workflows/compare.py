@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from workflows.prediction_table import Judged, Predictions
 
 Z95 = 1.959964
+FEW_PATIENTS = 30
+"""With fewer on the smaller side the normal distribution behind DeLong's test is a guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ def compare(config: CompareConfig) -> Duel:
     """
     from mil.comparison import compare_models
     from mil.delong import delong
-    from mil.intervals import measures
+    from mil.intervals import behind_rarest, measures
     from workflows.prediction_table import read_predictions
 
     tables = read_predictions(config.first), read_predictions(config.second)
@@ -182,6 +184,9 @@ def compare(config: CompareConfig) -> Duel:
         name: delong(positive, scores, asked[name][1], first.patients)
         for name, (positive, scores) in first.questions().items()
     }
+    few = [name for name, (positive, _) in asked.items() if behind_rarest(positive, first.patients) < FEW_PATIENTS]
+    if few:
+        notes += (f"DeLong's p is a hint only, fewer than {FEW_PATIENTS} patients on a side: {', '.join(few)}",)
     names = str(config.first), str(config.second)
     done = Duel(names, len(first.targets), len(set(first.patients)), found, questions, notes)
     if config.out is not None:

@@ -8,7 +8,7 @@ from scipy import stats
 
 from mil import metrics
 from mil.comparison import compare_models, paired_bootstrap, permutation_test
-from mil.intervals import Measure, measures
+from mil.intervals import NUMBERS, SURVIVAL, Measure, measures
 
 AUROC = Measure(metrics.auroc, by_class=True, ranks=True)
 RIGHT = Measure(lambda y, k: float(np.mean(y == k)))
@@ -112,6 +112,18 @@ def test_all_measures_of_a_task() -> None:
         assert (one.difference.low > 0) == one.higher
         assert one.p == pytest.approx(1 / 101)
         assert json.loads(json.dumps(one.to_dict(), allow_nan=False))["permutations"] == 100
+
+
+def test_survival_and_numbers() -> None:
+    rng = np.random.default_rng(6)
+    times, events = rng.exponential(5, 60), rng.random(60) < 0.7
+    good, bad = -times + rng.normal(0, 1, 60), rng.normal(size=60)
+    found = compare_models(SURVIVAL, (times, events), (bad,), (good,), np.arange(60), n=100)
+    found |= compare_models(NUMBERS, (times,), (bad,), (-good,), np.arange(60), n=100)
+    assert set(found) == {*SURVIVAL, *NUMBERS}
+    for name, one in found.items():
+        assert (one.difference.low > 0) == one.higher, name
+        assert one.p == pytest.approx(1 / 101), name
 
 
 def test_one_model_twice() -> None:

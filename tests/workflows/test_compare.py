@@ -53,7 +53,7 @@ def test_people_read_a_table(tmp_path, models):
     assert lines[0].endswith("a")
     assert "60 slides of 30 patients" in lines[2]
     assert any("log_loss (less is better)" in line for line in lines)
-    assert lines[-1].split()[-1] == "DeLong"
+    assert lines[-2].split()[-1] == "DeLong"
 
 
 def test_a_model_against_itself(tmp_path, models):
@@ -107,8 +107,9 @@ def test_what_does_not_fit_together(tmp_path, models, old, new, said):
 
 def test_other_folds_are_said(tmp_path, models):
     change(tmp_path / "b" / "out_of_fold.csv", "s000,P0,,0", "s000,P0,,2")
-    (note,) = compare(CompareConfig(tmp_path / "a", tmp_path / "b", n=100)).notes
-    assert "not held out in the same folds" in note
+    folds, few = compare(CompareConfig(tmp_path / "a", tmp_path / "b", n=100)).notes
+    assert "not held out in the same folds" in folds
+    assert few == "DeLong's p is a hint only, fewer than 30 patients on a side: tumour"
 
 
 def test_slides_without_a_label_are_left_out(tmp_path, models):
@@ -117,4 +118,4 @@ def test_slides_without_a_label_are_left_out(tmp_path, models):
     (tmp_path / "labels.csv").write_text("slide_id,label,patient_id\n" + "\n".join(known) + "\n")
     found = compare(CompareConfig(tmp_path / "a", tmp_path / "b", labels=tmp_path / "labels.csv", n=100))
     assert found.slides == 59
-    assert found.notes == ("left out, no label: 1 (s059)",)
+    assert found.notes[0] == "left out, no label: 1 (s059)"
