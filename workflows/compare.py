@@ -130,7 +130,8 @@ class Duel:
         """The same as CSV."""
         lines = ["metric,first,second,difference,low,high,p,test"]
         for name, *numbers, test in self.rows():
-            lines.append(",".join([f'"{name}"', *(f"{value:.6f}" for value in numbers), test]))
+            text = name.replace('"', '""')
+            lines.append(",".join([f'"{text}"', *(f"{value:.6f}" for value in numbers), test]))
         return "\n".join(lines) + "\n"
 
 
