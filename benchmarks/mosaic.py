@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mil.bag import Bag
-from mil.intervals import bootstrap
-from mil.metrics import auroc
+from mil.intervals import detection_interval
 from mil.model_folder import load_model
 from workflows.extract import extract
 from workflows.extraction import ExtractConfig
@@ -68,7 +67,7 @@ def measure(args: argparse.Namespace, model: str) -> list[str]:
         for slide_id, one in predictions.items()
     }
     found = localise(stores, scores, args.out / "test" / "truth")
-    slide_auroc = bootstrap(auroc, positive, score, groups=patients)
+    slide_auroc = detection_interval(positive, score, patients)
     return [f"{model}: slide AUROC {slide_auroc} ({len(ids)} slides)", *found.lines()]
 
 

@@ -25,6 +25,21 @@ def balanced_accuracy(targets: np.ndarray, predicted: np.ndarray) -> float:
     return _mean([np.mean(predicted[targets == k] == k) for k in np.unique(targets)])
 
 
+def sensitivity(positive: np.ndarray, called: np.ndarray) -> float:
+    """Share of the positives that are called positive.
+
+    Parameters
+    ----------
+    positive, called : ndarray (n,) bool
+    """
+    return _mean(np.asarray(called, dtype=bool)[np.asarray(positive, dtype=bool)])
+
+
+def specificity(positive: np.ndarray, called: np.ndarray) -> float:
+    """Share of the negatives that are not called positive; parameters as for `sensitivity`."""
+    return _mean(~np.asarray(called, dtype=bool)[~np.asarray(positive, dtype=bool)])
+
+
 def f1(targets: np.ndarray, predicted: np.ndarray, n_classes: int | None = None) -> float:
     """Macro F1: mean of 2 TP / (2 TP + FP + FN) over the classes that occur or are predicted."""
     targets, predicted = np.asarray(targets), np.asarray(predicted)
@@ -63,9 +78,13 @@ def auroc(positive: np.ndarray, scores: np.ndarray) -> float:
     losses = len(positive) - wins
     if wins == 0 or losses == 0:
         return float("nan")
-    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-    middle = np.cumsum(count) - (count - 1) / 2  # mid-rank of each distinct score, from 1
-    return float((middle[place][positive].sum() - wins * (wins + 1) / 2) / (wins * losses))
+    return float((midranks(scores)[positive].sum() - wins * (wins + 1) / 2) / (wins * losses))
+
+
+def midranks(values: np.ndarray) -> np.ndarray:
+    """Place of each value (n,) in ascending order, from 1, float64; equal values share the middle of their places."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(count) - (count - 1) / 2)[place], dtype=np.float64)
 
 
 def macro_auroc(targets: np.ndarray, probabilities: np.ndarray) -> float:

@@ -1,67 +1,20 @@
-import json
+from math import isfinite
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from mil import metrics
-from mil.intervals import bootstrap, measures, score
-
-
-def test_interval_of_a_mean_is_that_of_its_standard_error():
-    values = np.random.default_rng(0).normal(size=400)
-    found = bootstrap(np.mean, values, groups=np.arange(400), n=2000)
-    half = 1.96 * values.std() / 20
-    assert found.estimate == values.mean()
-    np.testing.assert_allclose([found.low, found.high], [values.mean() - half, values.mean() + half], atol=0.01)
-    assert found.n_groups == 400
-    assert found.method == "percentile bootstrap, 2000 resamples"
-
-
-def test_patients_are_drawn_as_a_whole():
-    values = np.repeat(np.random.default_rng(1).normal(size=20), 10)
-    by_patient = bootstrap(np.mean, values, groups=np.repeat(np.arange(20), 10))
-    by_slide = bootstrap(np.mean, values, groups=np.arange(200))
-    ratio = (by_patient.high - by_patient.low) / (by_slide.high - by_slide.low)
-    assert 2.5 < ratio < 4  # sqrt(10)
-    assert by_patient.n_groups == 20
-
-
-def test_names_and_order_of_groups_do_not_matter_but_the_seed_does():
-    values = np.random.default_rng(2).normal(size=30)
-    groups = np.repeat([f"P{number}" for number in range(10)], 3)
-    first = bootstrap(np.mean, values, groups=groups, seed=1)
-    assert first == bootstrap(np.mean, values, groups=groups, seed=1)
-    assert first != bootstrap(np.mean, values, groups=groups, seed=2)
-
-
-def test_coverage():
-    """95 % intervals of accuracy for patients with three slides that stand or fall together hold the truth."""
-    rng = np.random.default_rng(3)
-    hits = 0
-    for trial in range(150):
-        right = np.repeat(rng.random(60) < 0.7, 3)
-        found = bootstrap(np.mean, right, groups=np.repeat(np.arange(60), 3), n=200, seed=trial)
-        hits += found.low <= 0.7 <= found.high
-    assert 0.88 <= hits / 150 <= 0.99
-
-
-def test_undefined_resamples_are_counted():
-    positive = np.array([True] + [False] * 9)
-    found = bootstrap(metrics.auroc, positive, np.arange(10.0)[::-1], groups=np.arange(10), n=500)
-    assert found.estimate == 1
-    assert 0.25 < found.undefined / 500 < 0.45  # (9/10)^10 = 0.35 draw no positive
-    never = bootstrap(metrics.auroc, positive[1:], np.arange(9.0), groups=np.arange(9))
-    assert np.isnan(never.estimate)
-    assert never.method == "undefined"
-    assert json.loads(json.dumps(never.to_dict(), allow_nan=False))["estimate"] is None
-
-
-def test_interval_holds_a_metric_that_resampling_biases():
-    rng = np.random.default_rng(4)
-    p = rng.dirichlet([2, 2], 60)
-    y = (rng.random(60) < p[:, 1]).astype(int)
-    found = bootstrap(metrics.ece, y, p, groups=np.arange(60))
-    assert found.low <= found.estimate <= found.high
+from mil import metrics, regression_metrics, survival_metrics
+from mil.intervals import (
+    NUMBERS,
+    SURVIVAL,
+    behind_rarest,
+    detection_interval,
+    measures,
+    score,
+    score_numbers,
+    score_survival,
+)
 
 
 @pytest.mark.parametrize(
@@ -85,4 +38,75 @@ def test_score_of_perfect_predictions():
     found = score("grade", y, y, np.eye(3)[y], [f"P{number}" for number in range(6)], n=100)
     perfect = {"qwk": 1, "mae": 0, "auroc": 1, "accuracy": 1, "balanced_accuracy": 1, "brier": 0, "ece": 0}
     assert {name: found[name].estimate for name in perfect} == perfect
-    assert str(found["qwk"]) == "1.000 (1.000 to 1.000)"
+    assert found["accuracy"].low == pytest.approx(0.025 ** (1 / 6))  # six patients, none wrong
+    assert found["auroc"].low == pytest.approx(0.025 ** (1 / 2))  # two patients of each grade
+    assert str(found["mae"]) == f"0.000 (0.000 to {2 * (1 - 0.025 ** (1 / 6)):.3f})"
+
+
+@pytest.mark.parametrize(("task", "classes"), [("grade", 5), ("class", 2), ("class", 4)])
+def test_every_measure_lies_within_its_bounds(task: str, classes: int) -> None:
+    rng = np.random.default_rng(1)
+    y = np.arange(40) % classes
+    for trial in range(5):
+        p = rng.dirichlet(np.full(classes, 0.2), 40) if trial else np.roll(np.eye(classes), 1, axis=1)[y]
+        found = score(task, y, p.argmax(axis=1), p, np.arange(40), n=100)
+        for name, one in measures(task, classes).items():
+            low, high = one.bounds
+            assert low <= found[name].low <= found[name].estimate <= found[name].high <= high, name
+
+
+def test_better_is_better() -> None:
+    y = np.arange(60) % 3
+    good, bad = (w * np.eye(3)[y] + (1 - w) / 3 for w in (0.9, -0.3))
+    for name, one in {**measures("grade", 3), **measures("class", 3)}.items():
+        gain = one(y, good.argmax(axis=1), good) - one(y, bad.argmax(axis=1), bad)
+        assert (gain > 0) == one.higher, name
+
+
+def test_measures_that_see_only_the_order() -> None:
+    rng = np.random.default_rng(2)
+    y, p = np.arange(40) % 2, rng.dirichlet([1, 1], 40)
+    bent = p**3
+    for name, one in measures("class", 2).items():
+        same = one(y, p.argmax(axis=1), p) == pytest.approx(one(y, p.argmax(axis=1), bent), abs=1e-12)
+        assert same == (one.ranks or name in ("accuracy", "balanced_accuracy", "f1")), name
+
+
+def test_survival() -> None:
+    rng = np.random.default_rng(3)
+    times, events = rng.exponential(5, 80), rng.random(80) < 0.6
+    risks = -times + rng.normal(0, 4, 80)
+    found = score_survival(times, events, risks, np.arange(80) // 2, n=100)
+    assert set(found) == set(SURVIVAL)
+    assert found["c_index"].estimate == survival_metrics.concordance(times, events, risks)
+    assert found["uno_c_index"].estimate == survival_metrics.uno_concordance(times, events, risks)
+    for one in found.values():
+        assert 0.5 < one.low < one.estimate < one.high < 1
+        assert one.n_groups == 40
+
+
+def test_numbers() -> None:
+    rng = np.random.default_rng(4)
+    y = rng.normal(size=60)
+    k = y + rng.normal(0, 0.5, 60)
+    y[3] = np.nan
+    found = score_numbers(y, k, np.arange(60), n=100)
+    assert set(found) == set(NUMBERS)
+    assert found["rmse"].estimate == regression_metrics.root_mean_squared_error(y, k)
+    for one in found.values():
+        assert isfinite(one.low)
+        assert one.low < one.estimate < one.high
+
+
+def test_a_detection_is_as_sure_as_its_rarer_side() -> None:
+    positive, scores = np.arange(20) < 4, -np.arange(20.0)
+    patients = np.repeat(np.arange(10), 2)
+    assert behind_rarest(positive, patients) == 2
+    found = detection_interval(positive, scores, patients, n=50)
+    assert (found.estimate, found.low) == (1, pytest.approx(0.025**0.5))
+    scores[0] = -30
+    found = detection_interval(positive, scores, patients, n=50)
+    assert found.estimate == pytest.approx(roc_auc_score(positive, scores))
+    assert found.low < found.estimate < found.high < 1
+    assert np.isnan(metrics.auroc(positive[4:], scores[4:]))
+    assert detection_interval(positive[4:], scores[4:], patients[4:], n=20).method == "undefined"

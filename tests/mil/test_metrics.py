@@ -102,6 +102,7 @@ def test_calibration_error_vanishes_for_true_probabilities():
 def test_an_auditor_needs_no_torch():
     code = (
         "import sys, mil.metrics, mil.intervals, mil.calibration, mil.prediction, mil.cohort, mil.links;"
+        "import mil.comparison, mil.delong, mil.operating_points;"
         "sys.exit(bool({'torch', 'sklearn', 'scipy', 'lightning'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,27 +1,15 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from workflows.evaluate import EvaluateConfig, detections, evaluate, read_predictions
+from tests.workflows.prediction_files import out_of_fold, tables
+from workflows.evaluate import EvaluateConfig, evaluate
 from wsi.errors import UsageError
-
-
-def tables(folder, task="grade", classes=("0", "1", "2", "3"), n=60, seed=0):
-    """predictions.csv as `grade` writes it, and labels.csv; gives the truth and the probabilities as well."""
-    rng = np.random.default_rng(seed)
-    targets = rng.integers(0, len(classes), n)
-    logits = rng.normal(size=(n, len(classes))) + 2 * np.eye(len(classes))[targets]
-    p = np.round(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 6)
-    head = f"slide_id,patient_id,{task},{','.join(f'p_{name}' for name in classes)},calibrated,tiles\n"
-    rows = [f"s{i:03d},P{i // 2},{classes[p[i].argmax()]},{','.join(str(v) for v in p[i])},yes,40\n" for i in range(n)]
-    (folder / "predictions.csv").write_text(head + "".join(rows))
-    labels = "".join(f"s{i:03d},{classes[targets[i]]},P{i // 2}\n" for i in range(n))
-    (folder / "labels.csv").write_text("slide_id,label,patient_id\n" + labels)
-    return targets, p
 
 
 def config(folder, **changes):
@@ -84,12 +72,6 @@ def test_two_classes(tmp_path):
     assert "average_precision" in found.metrics
 
 
-def test_questions_of_classes_are_one_against_the_rest():
-    found = detections("class", ("a", "b", "c"), np.array([0, 1, 2]), np.eye(3))
-    assert list(found) == ["a", "b", "c"]
-    assert found["b"][0].tolist() == [False, True, False]
-
-
 def test_slides_on_one_side_are_listed(tmp_path):
     tables(tmp_path)
     lines = (tmp_path / "labels.csv").read_text().splitlines(keepends=True)
@@ -120,26 +102,6 @@ def test_one_class_only_still_gives_tables_and_pictures(tmp_path):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]["auroc"]["estimate"] is None
 
 
-@pytest.mark.parametrize(
-    ("edit", "said"),
-    [
-        (lambda text: text.replace("grade", "score"), "need the columns slide_id, grade or class"),
-        (lambda text: text.replace("p_", "q_"), "need the columns"),
-        (lambda text: text.splitlines()[0] + "\n", "no rows"),
-        (lambda text: text + text.splitlines()[1] + "\n", "slide s000 occurs twice"),
-        (lambda text: text.replace("s000,P0,", "s000,P0,9"), "slide s000 has a value that does not fit"),
-        (lambda text: text.replace(",yes,40", ",yes,40", 1).replace(",0.", ",5.", 1), "do not sum to 1"),
-    ],
-)
-def test_bad_predictions_are_refused_in_one_line(tmp_path, edit, said):
-    tables(tmp_path)
-    path = tmp_path / "predictions.csv"
-    path.write_text(edit(path.read_text()))
-    with pytest.raises(UsageError, match=said) as caught:
-        read_predictions(path)
-    assert "\n" not in str(caught.value)
-
-
 def test_tables_that_do_not_fit_together(tmp_path):
     tables(tmp_path)
     (tmp_path / "labels.csv").write_text("slide_id,label\ns000,7\n")
@@ -148,3 +110,96 @@ def test_tables_that_do_not_fit_together(tmp_path):
     (tmp_path / "labels.csv").write_text("slide_id,label\nzzz,1\n")
     with pytest.raises(UsageError, match="no slide has both"):
         evaluate(config(tmp_path), [].append)
+
+
+def test_thresholds_of_a_fold_come_from_the_others(tmp_path):
+    targets, p = out_of_fold(tmp_path / "model")
+    labels = "".join(f"s{i:03d},{('benign', 'tumour')[k]},P{i // 2}\n" for i, k in enumerate(targets))
+    (tmp_path / "labels.csv").write_text("slide_id,label,patient_id\n" + labels)
+    said = []
+    found = evaluate(EvaluateConfig(tmp_path / "model", tmp_path / "labels.csv", tmp_path / "out", 100), said.append)
+    fold, called = np.arange(60) // 2 % 3, np.zeros(60, bool)
+    for k in range(3):
+        positives = np.sort(p[(fold != k) & (targets == 1), 1])
+        called[fold == k] = p[fold == k, 1] >= positives[int(0.05 * len(positives))]
+    (point, other) = found.points
+    assert point.sensitivity.estimate == called[targets == 1].mean()
+    assert point.specificity.estimate == (~called[targets == 0]).mean()
+    assert other.specificity.estimate > point.specificity.estimate
+    assert any("thresholds from the other folds" in line for line in said)
+    kept = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert kept["operating_points"][0]["thresholds"] == list(point.thresholds)
+    table = (tmp_path / "out" / "metrics.csv").read_text()
+    assert "sensitivity of tumour at sensitivity 0.95" in table
+
+
+def test_thresholds_for_a_run_come_from_the_model(tmp_path):
+    targets, p = out_of_fold(tmp_path / "model", seed=1)
+    truth, new = tables(tmp_path, "class", ("benign", "tumour"))
+    said = []
+    found = evaluate(config(tmp_path, model=tmp_path / "model", sensitivity=0.8), said.append)
+    positives = np.sort(p[targets == 1, 1])[::-1]
+    threshold = positives[int(np.ceil(0.8 * len(positives))) - 1]
+    assert found.points[0].thresholds == (threshold, threshold)
+    assert found.points[0].sensitivity.estimate == (new[truth == 1, 1] >= threshold).mean()
+    assert any("60 held-out slides of model" in line for line in said)
+    assert any("trained on slides that are evaluated here: 60" in note for note in found.notes)
+
+
+def test_without_other_slides_there_is_no_threshold(graded):
+    assert graded[3].points == ()
+    assert json.loads((graded[0] / "out" / "metrics.json").read_text())["operating_points"] == []
+
+
+def test_a_model_of_other_classes_gives_no_threshold(tmp_path):
+    tables(tmp_path)
+    out_of_fold(tmp_path / "model")
+    with pytest.raises(UsageError, match="give the model that made the predictions"):
+        evaluate(config(tmp_path, model=tmp_path / "model"), [].append)
+
+
+@pytest.fixture
+def run_with_maps(tmp_path, make_slide, make_run):
+    """Four graded slides of five tiles: findings are drawn on two, one is of grade 0, and of one nothing is known."""
+    slides = [
+        make_slide(name, patient_id=f"P-{name}", predicted=k) for name, k in zip("abcd", (3, 3, 0, 3), strict=True)
+    ]
+    run = make_run(tmp_path / "run", slides)
+    (tmp_path / "labels.csv").write_text("slide_id,label,patient_id\na,3,A\nb,2,B\nc,0,C\nd,4,D\n")
+    (tmp_path / "drawn").mkdir()
+    for name, box in (("a", (140, 50, 180, 90)), ("b", (100, 50, 140, 90))):
+        x, y, u, v = box
+        ring = [[x, y], [u, y], [u, v], [x, v], [x, y]]
+        one = {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"objectType": "annotation", "classification": {"name": "Tumor"}},
+        }
+        (tmp_path / "drawn" / f"{name}.geojson").write_text(
+            json.dumps({"type": "FeatureCollection", "features": [one]})
+        )
+    return EvaluateConfig(run, tmp_path / "labels.csv", tmp_path / "out", 100, annotations=tmp_path / "drawn")
+
+
+def test_maps_of_a_run_against_annotations(run_with_maps, tmp_path):
+    said = []
+    found = evaluate(run_with_maps, said.append).localisation
+    # Attention leads on the second tile: right on a, and on b, where the first is drawn, level with the three others.
+    assert found.attention.auroc.estimate == pytest.approx((1 + 3 / 8) / 2)
+    assert (found.slides, found.all_slides, found.lesions, found.tiles) == (2, 3, 2, 15)
+    kept = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert kept["localisation"]["attention"]["auroc"]["estimate"] == found.attention.auroc.estimate
+    assert "not annotated, left out of the maps: 1 (d)" in kept["notes"]
+    assert "froc of evidence" in (tmp_path / "out" / "metrics.csv").read_text()
+    assert any("FROC over 2 lesions in 3 slides" in line for line in said)
+
+
+def test_annotations_of_other_slides_are_refused(run_with_maps, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(UsageError, match=r"holds no <slide_id>\.geojson of a slide"):
+        evaluate(replace(run_with_maps, annotations=tmp_path / "elsewhere"), [].append)
+
+
+def test_a_class_that_is_not_drawn_finds_nothing(run_with_maps):
+    with pytest.raises(UsageError, match="no slide has tiles inside and outside of findings"):
+        evaluate(replace(run_with_maps, findings=("necrosis",)), [].append)

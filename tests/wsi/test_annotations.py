@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import shapely
 
-from wsi.annotations import Region, read_regions, tile_coverage
+from wsi.annotations import Region, lesions, read_regions, tile_coverage, tile_lesions
 from wsi.errors import UsageError
 from wsi.tiles import TileGrid, TileSpec
 
@@ -41,6 +41,12 @@ def test_regions_are_read(tmp_path: Path) -> None:
     )
     assert [region.name for region in found] == ["Tumor", "pin"]
     assert found[0].polygon.equals(shapely.box(1, 2, 4, 5))
+
+
+def test_a_bare_list_of_features_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "s.geojson"
+    path.write_text(json.dumps([feature("Tumor", square(1, 2, 3))]), encoding="utf-8")
+    assert [region.name for region in read_regions(path)] == ["Tumor"]
 
 
 def test_a_ring_that_crosses_itself_is_mended(tmp_path: Path) -> None:
@@ -97,3 +103,43 @@ def test_what_is_no_finding_does_not_count(grid: TileGrid) -> None:
     np.testing.assert_allclose(tile_coverage(grid, regions), [0, 0.5, 0, 0])
     np.testing.assert_allclose(tile_coverage(grid, regions, benign={"stroma"}), [1, 0, 0, 0])
     assert tile_coverage(grid, []).tolist() == [0, 0, 0, 0]
+
+
+def boxes(*corners: tuple[float, float, float, float], name: str = "tumour") -> list[Region]:
+    return [Region(name, shapely.box(*one)) for one in corners]
+
+
+def test_lesions_nearer_than_75_um_are_one() -> None:
+    apart_px0 = 300  # 75 um at 0.25 um/px: no longer nearer
+    near = boxes((0, 0, 100, 100), (399, 0, 500, 100))
+    far = boxes((0, 0, 100, 100), (100 + apart_px0, 0, 500, 100))
+    assert len(lesions(near, (0.25, 0.25))) == 1
+    assert len(lesions(far, (0.25, 0.25))) == 2
+    assert len(lesions(far, (0.24, 0.25))) == 1  # the pixels are narrower
+    assert lesions(near, (0.25, 0.25))[0].area == pytest.approx(100 * 100 + 101 * 100)
+
+
+def test_a_chain_of_pieces_is_one_lesion() -> None:
+    chain = boxes(*((x, 0, x + 100, 100) for x in range(0, 3000, 350)))
+    assert len(lesions(chain[::-1], (0.25, 0.25))) == 1
+    assert len(lesions(chain[:3] + chain[5:], (0.25, 0.25))) == 2
+
+
+def test_what_is_benign_or_has_no_area_is_no_lesion() -> None:
+    line = Region("tumour", shapely.LineString([(0, 0), (50, 50)]))
+    assert lesions([line, *boxes((0, 0, 9, 9), name="Normal")], (0.25, 0.25)) == []
+    assert lesions([], (0.25, 0.25)) == []
+
+
+def test_a_tile_is_of_the_lesion_that_covers_most_of_it(grid: TileGrid) -> None:
+    found = lesions(boxes((60, 0, 110, 40), (90, 60, 160, 200)), (9.0, 9.0))  # far apart at 9 um/px
+    assert len(found) == 2
+    number = tile_lesions(grid, found)
+    first, second = (next(k for k, one in enumerate(found) if one.bounds[1] == y) for y in (0, 60))
+    # tile 0: 40 x 40 of the first, 10 x 40 of the second; tile 1: 10 x 40 and 60 x 40; tiles 2 and 3: the second only
+    assert number.tolist() == [first, second, second, second]
+
+
+def test_a_tile_that_only_touches_is_of_no_lesion(grid: TileGrid) -> None:
+    assert tile_lesions(grid, lesions(boxes((0, 0, 100, 100)), (0.25, 0.25))).tolist() == [0, -1, -1, -1]
+    assert tile_lesions(grid, []).tolist() == [-1] * 4
