@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from mil.cohort import Cohort, FoldBy, Task, assign_folds, check_no_leak, label_classes, read_labels
+from mil.cohort import Cohort, Task, label_classes, read_labels
+from mil.folds import assign_folds, check_no_leak
 from mil.intervals import Interval, score
 from wsi.cohort_index import open_cohort
 from wsi.errors import UsageError
@@ -71,7 +72,7 @@ class TrainConfig:
     loss: str | None = None
     classes: tuple[str, ...] | None = None
     folds: int = 5
-    fold_by: FoldBy = "patient"
+    fold_by: str = "patient"
     seed: int = 0
     epochs: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
