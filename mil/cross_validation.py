@@ -11,7 +11,8 @@ from mil.calibration import TemperatureScaling, cross_fitted
 from mil.checkpoints import FitFolder
 from mil.cohort import Task
 from mil.course import EpochRow
-from mil.lit import FitConfig, fit
+from mil.fit_config import FitConfig
+from mil.lit import fit
 from mil.nested import Choice, Grid, Side, choose, configured
 from mil.network import Network, NetworkSpec, predict
 from mil.prediction import Prediction

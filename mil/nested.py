@@ -18,8 +18,9 @@ from mil.bag import Bags, BagSubset
 from mil.checkpoints import FitFolder
 from mil.cohort import Task
 from mil.early_stopping import logits_of
+from mil.fit_config import FitConfig
 from mil.folds import spread
-from mil.lit import FitConfig, fit
+from mil.lit import fit
 from mil.network import NetworkSpec, one_thread
 from mil.packing import Packing
 from mil.selection import Standing, standing

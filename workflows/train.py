@@ -7,7 +7,8 @@ import typer
 
 from mil.losses import LOSSES
 from mil.models import MODELS
-from workflows.training import DEFAULT_LOSS, TrainConfig, TrainResult, train
+from workflows.training import TrainResult, train
+from workflows.training_config import DEFAULT_LOSS, TrainConfig
 from workflows.training_options import (
     BagTiles,
     BatchSlides,
