@@ -109,7 +109,7 @@ class Training:
         from workflows.config import plain, versions
 
         encoder = self.bags.card["name"]
-        features = {one.slide.slide_id: read_manifest(one.path / "features" / encoder) for one in self.stores}
+        features = [sha256(to_json(read_manifest(one.path / "features" / encoder))).hexdigest() for one in self.stores]
         places = ("store", "labels", "out", "allow_missing")
         asked = {name: value for name, value in asdict(self.config).items() if name not in places}
         known = [plain(asked), self.cohort.digest(), self.classes, plain(asdict(self.spec)), plain(self.fit), features]

@@ -200,3 +200,16 @@ def test_a_loss_that_is_no_number_is_said():
     bags, targets = cohort(8)
     with pytest.raises(UsageError, match="the loss is no number after epoch .; a lower --lr"):
         fit(NetworkSpec("abmil", "corn", 12, 2), bags, targets, replace(QUICK, lr=1e30), 0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_goes_on_with_mean_of_weights_and_early_stopping(tmp_path):
+    bags, targets = cohort()
+    spec, config = NetworkSpec("abmil", "corn", 12, 2), FitConfig(30, 5e-3, device="cuda", ema=0.9, patience=10)
+    with pytest.raises(Killed):
+        fit(spec, Fatal(bags, 150), targets, config, 0, folder=FitFolder(tmp_path, every_s=0))
+    found = fit(spec, bags, targets, config, 0, folder=FitFolder(tmp_path, every_s=0))
+    right = [(predict(found.network, bag)[0][0] > 0) == target for bag, target in zip(bags, targets, strict=True)]
+    assert np.mean(right) > 0.9
+    assert found.best_epoch is not None

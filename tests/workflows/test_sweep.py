@@ -2,6 +2,7 @@ import csv
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mil.model_folder import load_model
@@ -35,7 +36,7 @@ def config(stores, tmp_path):
         stores.parent / "labels.csv",
         tmp_path / "sweep",
         folds=2,
-        epochs=10,
+        epochs=15,
         device="cpu",
         settings={"lr": 1e-2},
     )
@@ -57,8 +58,10 @@ def test_every_cell_is_the_model_that_train_makes(config):
     assert [(row["model"], row["encoder"], row["seed"]) for row in found] == [
         (model, encoder, seed) for model in ("mean", "abmil") for encoder in ("good", "blind") for seed in "01"
     ]
-    good, blind = ([float(row["qwk"]) for row in found if row["encoder"] == encoder] for encoder in ("good", "blind"))
-    assert min(good) > max(blind)
+    good, blind = (
+        np.mean([float(row["auroc"]) for row in found if row["encoder"] == encoder]) for encoder in ("good", "blind")
+    )
+    assert good > blind + 0.2
     models = [load_model(config.base.out / "cells" / cell.name) for cell in cells]
     assert len({model.card.training["cohort_sha256"] for model in models}) == 1, "all cells have the same folds"
     assert len({model.model_id for model in models}) == 8
