@@ -143,7 +143,7 @@ def fit(
     patients : sequence of str, optional
         Of the bags: who is set apart for that together; each bag is its own patient if left out.
     folder : FitFolder, optional
-        Where its checkpoints lie. A fit that is done there is not done again.
+        Where the checkpoints of a fit with these very arguments lie. One that is done there is not done again.
 
     Raises
     ------

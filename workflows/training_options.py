@@ -136,11 +136,11 @@ def names_of(words: str | None) -> tuple[str, ...] | None:
 
 
 def grid_values(words: Sequence[str] | None) -> dict[str, tuple[Any, ...]]:
-    """NAME=A,B,... words as declared values."""
+    """NAME=A,B,... words as declared values, by the names of `FitConfig` and `Packing`."""
     found = {}
     for word in words or ():
         name, values = _parted(word, "--tune")
-        name = name if name.startswith("model.") else name.replace("-", "_")
+        name = name if name.startswith("model.") else name.replace("-", "_").removeprefix("batch_")
         found[name] = tuple(_guess(value.strip()) for value in values.split(",") if value.strip())
     return found
 

@@ -35,8 +35,9 @@ def test_option_of_a_loss():
 
 
 def test_grid_of_words():
-    assert grid_values(["lr=1e-3,3e-4", "weight-decay=0,0.1", "model.hidden=64, 128"]) == {
+    assert grid_values(["lr=1e-3,3e-4", "weight-decay=0,0.1", "model.hidden=64, 128", "batch-slides=4"]) == {
         "lr": (1e-3, 3e-4),
+        "slides": (4,),
         "weight_decay": (0, 0.1),
         "model.hidden": (64, 128),
     }
