@@ -1,4 +1,4 @@
-"""Who the slides belong to: labels, patients, sites, and folds that split no patient."""
+"""Who the slides belong to: labels, patients, sites, and what else a table says of them."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from wsi.errors import PatientLeakError, UsageError
+from wsi.errors import UsageError
 
 Task = Literal["grade", "class"]
-FoldBy = Literal["patient", "site"]
 HARMLESS = ("benign", "normal", "negative", "no tumour", "no tumor", "non-tumour", "non-tumor", "healthy")
 """How names of classes begin that stand for nothing found."""
 COLUMNS = ("slide_id", "label", "patient_id", "site", "fold")
@@ -78,6 +77,13 @@ class Cohort:
             if label not in place:
                 raise UsageError(f"slide {slide_id}: label {label!r} is not one of {', '.join(classes)}")
         return np.array([place[label] for label in self.label], dtype=np.int64)
+
+    def column(self, name: str) -> tuple[str, ...]:
+        """Values (n,) of `patient`, `site` or another column of the table; raises `UsageError` if there is none."""
+        known = {"patient": self.patient_id, "site": self.site, **self.covariates}
+        if name not in known:
+            raise UsageError(f"the labels have no column {name!r}; they have: {', '.join(known)}")
+        return known[name]
 
     def digest(self) -> str:
         """SHA-256 over slides, patients, sites, labels and folds."""
@@ -145,62 +151,6 @@ def label_classes(labels: Iterable[str], task: Task, order: Sequence[str] | None
     return classes
 
 
-def assign_folds(cohort: Cohort, folds: int, seed: int = 0, by: FoldBy = "patient") -> Cohort:
-    """Spread patients (or whole sites) over folds so that each has its share of every label.
-
-    Greedy: the groups in seeded order, the largest first, each to the fold where it leaves the label counts most
-    even. The order of rows does not enter.
-
-    Parameters
-    ----------
-    by : "patient" or "site"
-        With "site" no site is in two folds either; patients seen at several sites join those sites.
-
-    Raises
-    ------
-    UsageError
-        If there are fewer groups than folds, or fewer than two folds.
-    """
-    groups = _groups(cohort, by)
-    names = sorted(set(groups))
-    if not 2 <= folds <= len(names):
-        raise UsageError(f"{folds} folds cannot be made of {len(names)} {by}s; choose 2 to {len(names)} with --folds")
-    classes = sorted(set(cohort.label))
-    counts = np.zeros((len(names), len(classes)))
-    np.add.at(counts, ([names.index(g) for g in groups], [classes.index(label) for label in cohort.label]), 1)
-    shuffled = np.random.default_rng(seed).permutation(len(names))
-    order = shuffled[np.argsort(-counts[shuffled].max(axis=1), kind="stable")]
-    share = counts.sum(axis=0)
-    filled = np.zeros((folds, len(classes)))
-    fold_of = {}
-    for group in order:
-        after = filled[:, None, :] + np.eye(folds)[:, :, None] * counts[group]
-        uneven = ((after.transpose(1, 0, 2) / share) ** 2).sum(axis=(1, 2))
-        best = np.lexsort((filled.sum(axis=1), np.round(uneven, 9)))[0]
-        filled[best] += counts[group]
-        fold_of[names[group]] = int(best)
-    notes = [
-        f"label {label} has {int(n)} {by}s with it, fewer than the {folds} folds: some folds cannot test it"
-        for label, n in zip(classes, (counts > 0).sum(axis=0), strict=True)
-        if n < folds
-    ]
-    fold = np.array([fold_of[group] for group in groups], dtype=np.int64)
-    return replace(cohort, fold=fold, notes=(*cohort.notes, *notes))
-
-
-def check_no_leak(cohort: Cohort) -> None:
-    """Raise `PatientLeakError`, naming the patient, if slides of one patient are in two folds."""
-    if cohort.fold is None:
-        raise UsageError("the cohort has no folds")
-    fold_of: dict[str, int] = {}
-    for patient, fold in zip(cohort.patient_id, cohort.fold, strict=True):
-        if fold_of.setdefault(patient, int(fold)) != fold:
-            raise PatientLeakError(
-                f"patient {patient} is in fold {fold_of[patient]} and in fold {fold}; all slides of a patient "
-                "belong in one fold: correct the fold column, or leave it out"
-            )
-
-
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
@@ -243,23 +193,3 @@ def _grade(label: str) -> int:
 
 def _harmless_first(label: str) -> tuple[bool, str]:
     return not label.lower().replace("_", " ").startswith(HARMLESS), label
-
-
-def _groups(cohort: Cohort, by: FoldBy) -> list[str]:
-    """Name of the group that must stay together, for each slide."""
-    if by == "patient":
-        return list(cohort.patient_id)
-    if not all(cohort.site):
-        raise UsageError(f"slide {cohort.slide_id[cohort.site.index('')]} has no site; folds by site need one for each")
-    leader = {site: site for site in cohort.site}
-
-    def lead(site: str) -> str:
-        while leader[site] != site:
-            site = leader[site]
-        return site
-
-    first: dict[str, str] = {}
-    for patient, site in zip(cohort.patient_id, cohort.site, strict=True):
-        low, high = sorted((lead(first.setdefault(patient, site)), lead(site)))
-        leader[high] = low
-    return [lead(site) for site in cohort.site]

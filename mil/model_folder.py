@@ -2,6 +2,7 @@
 
     model.json                      what it is (see `ModelCard`)
     weights/fold-<k>.safetensors    one network for each fold; the model is their ensemble
+    training/fold-<k>.csv           the log of its training: a line an epoch
     out_of_fold.csv                 predictions for the training slides by the networks that had not seen them
     out_of_fold/<slide_id>.npz      rows, attention and tile_evidence of the same
     manifest.json                   size and SHA-256 of every file but `run.json`, the record of the run that made it
@@ -33,6 +34,8 @@ from wsi.store import FeatureStore
 
 FORMAT_NAME = "histograde-model"
 FORMAT_VERSION = 1
+OWN_NETWORKS_VERSION = 2
+"""Of a folder whose networks are not built alike, which programs that know version 1 only cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class ModelCard:
     classes : tuple of str
         In order.
     network : NetworkSpec
-        Model and loss with every option written out.
+        Model and loss with every option written out, as they were asked for.
     encoder_card, recipe : dict
         How the features were made, as the stores state it.
     calibration : dict or None
@@ -54,6 +57,8 @@ class ModelCard:
         Slides, patients, sites, folds, seed, fit settings, held-out metrics with intervals, cohort digest, notes.
     versions : dict
         Packages used; they do not enter the model's identity.
+    fold_networks : tuple of NetworkSpec, optional
+        The model of each fold, where inner cross-validation chose options of its own for it.
     """
 
     task: Task
@@ -64,6 +69,7 @@ class ModelCard:
     calibration: dict[str, Any] | None
     training: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
+    fold_networks: tuple[NetworkSpec, ...] | None = None
 
     def identity(self, weights_sha256: Sequence[str]) -> str:
         """Twelve hex digits over the weights and all of the card but the package versions."""
@@ -142,7 +148,12 @@ class GradingModel:
 
 
 def save_model(
-    path: str | Path, card: ModelCard, networks: Sequence[Network], cohort: Cohort, held_out: Sequence[Prediction]
+    path: str | Path,
+    card: ModelCard,
+    networks: Sequence[Network],
+    cohort: Cohort,
+    held_out: Sequence[Prediction],
+    logs: Sequence[str] = (),
 ) -> str:
     """Write a model folder, replacing an older one at the same place; gives the model id.
 
@@ -152,6 +163,8 @@ def save_model(
         The slides it was trained on, with folds.
     held_out : sequence of Prediction
         For the slides of `cohort` in its order; their `model_id` is not used.
+    logs : sequence of str
+        Of the trainings, as CSV, one a fold.
 
     Raises
     ------
@@ -169,8 +182,13 @@ def save_model(
         data = safetensors.torch.save({name: value.contiguous() for name, value in network.state_dict().items()})
         (staged / "weights" / f"fold-{fold}.safetensors").write_bytes(data)
         digests.append(sha256(data).hexdigest())
+    if logs:
+        (staged / "training").mkdir()
+    for fold, log in enumerate(logs):
+        (staged / "training" / f"fold-{fold}.csv").write_text(log, encoding="utf-8")
     model_id = card.identity(digests)
-    head = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, "model_id": model_id, "folds": len(networks)}
+    version = FORMAT_VERSION if card.fold_networks is None else OWN_NETWORKS_VERSION
+    head = {"format": FORMAT_NAME, "format_version": version, "model_id": model_id, "folds": len(networks)}
     write_json(staged / "model.json", head | asdict(card))
     (staged / "out_of_fold.csv").write_text(_held_out_table(cohort, held_out), encoding="utf-8")
     for one in held_out:
@@ -202,17 +220,19 @@ def load_model(path: str | Path) -> GradingModel:
         raise UsageError(f"{path}: is not a model folder (no model.json); make one with `histograde train`")
     _check_files(path)
     meta = json.loads((path / "model.json").read_bytes())
-    if meta.get("format") != FORMAT_NAME or meta.get("format_version") != FORMAT_VERSION:
+    if meta.get("format") != FORMAT_NAME or meta.get("format_version") not in (FORMAT_VERSION, OWN_NETWORKS_VERSION):
         raise RecipeMismatchError(
             f"{path.name}: format {meta.get('format')} version {meta.get('format_version')}, this program reads "
-            f"{FORMAT_NAME} version {FORMAT_VERSION}; use a newer histograde"
+            f"{FORMAT_NAME} up to version {OWN_NETWORKS_VERSION}; use a newer histograde"
         )
     spec = NetworkSpec(**meta["network"])
+    own = tuple(NetworkSpec(**one) for one in meta.get("fold_networks") or ()) or None
     names = ("task", "encoder_card", "recipe", "calibration", "training", "versions")
-    card = ModelCard(classes=tuple(meta["classes"]), network=spec, **{name: meta[name] for name in names})
+    rest = {name: meta[name] for name in names}
+    card = ModelCard(classes=tuple(meta["classes"]), network=spec, fold_networks=own, **rest)
     networks = []
     for fold in range(meta["folds"]):
-        network = Network(spec)
+        network = Network(own[fold] if own else spec)
         network.load_state_dict(safetensors.torch.load_file(path / "weights" / f"fold-{fold}.safetensors"))
         networks.append(network.eval())
     return GradingModel(meta["model_id"], card, tuple(networks))

@@ -100,6 +100,13 @@ class Network(nn.Module):
             self.output(result.logits.float()), result.attention.float(), self.output(result.tile_logits.float())
         )
 
+    def logits(self, batch: BagBatch) -> Tensor:
+        """Logits (B, L) alone of raw features, for models that have a shorter way to them."""
+        if isinstance(self.model, MILModel):
+            outputs: Tensor = self.output(self.model.logits(self._scaled(batch)).float())
+            return outputs
+        return self(batch).logits
+
     def objective(self, batch: BagBatch, loss: Loss) -> Tensor:
         """What a training step minimises: the model's own objective, or the loss of its logits."""
         criterion, scaled = _Criterion(self.output, loss), self._scaled(batch)

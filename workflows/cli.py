@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("workflows.info", "What a slide file holds, and whether it would be accepted."),
     "extract": ("workflows.extract", "Slides to tissue, tiles and features, in one store per slide."),
     "train": ("workflows.train", "Features and labels to a model that grades, with held-out figures."),
+    "sweep": ("workflows.sweep", "Models x encoders x seeds on the same folds, and one table of them."),
     "grade": ("workflows.grade", "Slides to grades, heatmaps, a worklist and a report: the main job."),
     "status": ("workflows.status", "How far a run is, from another terminal or machine: slides, rates, time left."),
     "evaluate": ("workflows.evaluate", "Predictions against labels: metrics with intervals, and plots."),

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mil.cohort import Cohort, assign_folds, check_no_leak, label_classes, read_labels
-from wsi.errors import PatientLeakError, UsageError
+from mil.cohort import Cohort, label_classes, read_labels
+from wsi.errors import UsageError
 
 
 def made_up(slides: int = 90, patients: int = 40, seed: int = 0, sites: int = 3) -> Cohort:
@@ -69,75 +69,6 @@ def test_missing_and_binary_file(tmp_path):
         read_labels(tmp_path / "b.csv")
 
 
-def test_folds_do_not_depend_on_the_order_of_rows(tmp_path):
-    cohort = made_up()
-    rows = [",".join(row) for row in zip(cohort.slide_id, cohort.label, cohort.patient_id, cohort.site, strict=True)]
-    shuffled = np.random.default_rng(1).permutation(rows).tolist()
-    head = "slide_id,label,patient_id,site\n"
-    folds = [
-        assign_folds(read_labels(write(tmp_path / "l.csv", head + "\n".join(lines) + "\n")), 5, seed=3).fold.tolist()
-        for lines in (rows, shuffled)
-    ]
-    assert folds[0] == folds[1]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_folds_keep_patients_together_and_labels_even(seed):
-    cohort = assign_folds(made_up(seed=seed), 5, seed)
-    check_no_leak(cohort)
-    for patient in set(cohort.patient_id):
-        assert len({f for f, p in zip(cohort.fold, cohort.patient_id, strict=True) if p == patient}) == 1
-    for label in "012":
-        counts = np.bincount(cohort.fold[np.array(cohort.label) == label], minlength=5)
-        assert counts.max() - counts.min() <= 3
-    sizes = np.bincount(cohort.fold, minlength=5)
-    assert sizes.max() - sizes.min() <= 4
-
-
-def test_one_slide_per_patient_gives_exact_strata():
-    label = tuple("0" if number < 30 else "1" for number in range(50))
-    names = tuple(f"s{number:02d}" for number in range(50))
-    cohort = assign_folds(Cohort(names, names, ("",) * 50, label), 5, 0)
-    for name, expected in (("0", 6), ("1", 4)):
-        assert np.bincount(cohort.fold[np.array(label) == name]).tolist() == [expected] * 5
-
-
-def test_seed_changes_folds_and_repeats_them():
-    first, again, other = (assign_folds(made_up(), 5, seed).fold.tolist() for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
-
-
-def test_folds_by_site_split_no_site():
-    cohort = assign_folds(made_up(), 3, by="site")
-    for site in set(cohort.site):
-        assert len({f for f, s in zip(cohort.fold, cohort.site, strict=True) if s == site}) == 1
-
-
-def test_patient_at_two_sites_joins_them():
-    cohort = Cohort(("a", "b", "c", "d"), ("P", "P", "Q", "R"), ("x", "y", "y", "z"), ("0", "1", "0", "1"))
-    folds = assign_folds(cohort, 2, by="site").fold
-    assert folds[0] == folds[1] == folds[2] != folds[3]
-    with pytest.raises(UsageError, match="3 folds cannot be made of 2 sites"):
-        assign_folds(cohort, 3, by="site")
-
-
-def test_site_folds_need_sites():
-    with pytest.raises(UsageError, match="slide b has no site"):
-        assign_folds(Cohort(("a", "b"), ("P", "Q"), ("x", ""), ("0", "1")), 2, by="site")
-
-
-def test_rare_label_is_said():
-    cohort = Cohort(tuple("abcdef"), tuple("abcdef"), ("",) * 6, ("0", "0", "0", "0", "0", "9"))
-    assert "label 9 has 1 patients" in assign_folds(cohort, 3).notes[0]
-
-
-def test_planted_leak_is_refused_by_name():
-    cohort = Cohort(("a", "b", "c"), ("P7", "P8", "P7"), ("",) * 3, ("0", "1", "0"), np.array([0, 1, 1]))
-    with pytest.raises(PatientLeakError, match="patient P7 is in fold 0 and in fold 1"):
-        check_no_leak(cohort)
-
-
 def test_classes_in_order():
     assert label_classes(["10", "9", "11"], "grade") == ("9", "10", "11")
     assert label_classes(["b", "a", "b"], "class") == ("a", "b")
@@ -169,6 +100,15 @@ def test_targets_select_and_digest():
     assert part.slide_id == ("s001", "s004")
     assert part.digest() != cohort.digest()
     assert cohort.digest() == made_up(6, 6).digest()
+
+
+def test_columns_by_name(tmp_path):
+    cohort = read_labels(write(tmp_path / "l.csv", "slide_id,label,patient_id,site,stain\nb,1,P,x,HE\na,0,Q,y,IHC\n"))
+    assert cohort.column("patient") == ("Q", "P")
+    assert cohort.column("site") == ("y", "x")
+    assert cohort.column("stain") == ("IHC", "HE")
+    with pytest.raises(UsageError, match="no column 'batch'; they have: patient, site, stain"):
+        cohort.column("batch")
 
 
 def test_cohort_checks_itself():

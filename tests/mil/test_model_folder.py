@@ -13,9 +13,10 @@ from mil.cohort import Cohort
 from mil.cross_validation import cross_validate
 from mil.lit import FitConfig
 from mil.model_folder import ModelCard, load_model, save_model
-from mil.network import NetworkSpec
+from mil.network import Network, NetworkSpec, predict
 from mil.testing import toy_bag, toy_card, write_store
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
+from wsi.files import folder_records
 from wsi.tiles import TileSpec
 
 NAMES = tuple(f"s{number:02d}" for number in range(9))
@@ -140,14 +141,37 @@ def test_missing_and_foreign_files_are_refused(trained, tmp_path):
         load_model(tmp_path)
 
 
+def test_folders_without_logs_and_networks_of_their_own_stay_readable(trained, tmp_path):
+    """As version 0.1.0 wrote them: no `training/`, no key `fold_networks`."""
+    save(tmp_path / "m", trained)
+    path = tmp_path / "m" / "model.json"
+    value = json.loads(path.read_text())
+    assert value["format_version"] == 1
+    assert value.pop("fold_networks") is None
+    path.write_text(json.dumps(value))
+    (tmp_path / "m" / "manifest.json").write_text(json.dumps({"files": folder_records(tmp_path / "m")}))
+    assert load_model(tmp_path / "m").card == trained[0]
+
+
+def test_networks_of_the_folds_are_built_as_they_were_trained(trained, tmp_path):
+    card, done, cohort, bags = trained
+    specs = tuple(replace(card.network, model_options={**card.network.model_options, "hidden": n}) for n in (4, 8, 16))
+    networks = [Network(spec).eval() for spec in specs]
+    save_model(tmp_path / "m", replace(card, fold_networks=specs), networks, cohort, done.held_out, ["epoch\n"] * 3)
+    model = load_model(tmp_path / "m")
+    assert model.card.fold_networks == specs
+    assert json.loads((tmp_path / "m" / "model.json").read_text())["format_version"] == 2
+    assert [network.model.classify.in_features for network in model.networks] == [4, 8, 16]
+    np.testing.assert_array_equal(predict(networks[1], bags[0])[0], predict(model.networks[1], bags[0])[0])
+    assert (tmp_path / "m" / "training" / "fold-2.csv").read_text() == "epoch\n"
+
+
 def test_newer_format_is_refused(trained, tmp_path):
     save(tmp_path / "m", trained)
     for name, change in (("model.json", {"format_version": 99}), ("manifest.json", {})):
         path = tmp_path / "m" / name
         value = json.loads(path.read_text()) | change
         if name == "manifest.json":
-            from wsi.files import folder_records
-
             value = {"files": folder_records(tmp_path / "m")}
         path.write_text(json.dumps(value))
     with pytest.raises(RecipeMismatchError, match="version 99"):

@@ -131,6 +131,7 @@ class TestConfigFile:
 
     def test_names_as_on_the_command_line(self, code_of, tmp_path: Path) -> None:
         labels = tmp_path / "labels.csv"
+        labels.write_text("slide_id,label\na,0\n", encoding="utf-8")
         config = self.write(tmp_path, "[train]\nfold-by = 'moon'\nstore = 's'\nout = 'o'\n")
         code, _, err = code_of("--config", config, "train", "--labels", labels)
         assert code == 2

@@ -1,6 +1,10 @@
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +12,12 @@ import pytest
 from mil.bag import Bag
 from mil.model_folder import load_model
 from mil.testing import toy_bag, toy_card, write_store
+from workflows.cli import main
 from workflows.train import TrainConfig, train
 from wsi.errors import CorruptStoreError, PatientLeakError, RecipeMismatchError, UsageError
 from wsi.store import FeatureStore
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 HEAD = "slide_id,label,patient_id,site\n"
 
 
@@ -191,3 +197,150 @@ def test_held_out_maps_are_kept(done):
         assert kept["attention"].shape == (14,)
         assert kept["tile_evidence"].shape == (14, 3)
         np.testing.assert_allclose(kept["attention"].sum(), 1, rtol=1e-5)
+
+
+def files(folder):
+    """Every file of a model folder but the record of its run."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "run.json"
+    }
+
+
+def test_log_of_each_fold_lies_beside_its_weights(done):
+    for fold in range(3):
+        lines = (done[0].path / "training" / f"fold-{fold}.csv").read_text().splitlines()
+        assert lines[0] == "epoch,loss,lr,metric,log_loss"
+        assert [line.split(",")[0] for line in lines[1:]] == ["0", "1", "2"]
+        assert all(line.endswith(",,") for line in lines[1:]), "nothing was watched"
+
+
+def test_every_choice_is_recorded(config):
+    settings = {"lr": 3e-3, "weight_decay": 0.1, "bag_tiles": 9, "ema": 0.5, "patience": 2, "watched": 0.3}
+    full = replace(config, settings=settings, model_options={"hidden": 8}, stratify="site", fold_seed=4, seed=1)
+    card = load_model(train(full, [].append).path).card
+    fit = card.training["fit"]
+    assert (fit["lr"], fit["weight_decay"], fit["packing"]["bag_tiles"], fit["ema"]) == (3e-3, 0.1, 9, 0.5)
+    assert (fit["patience"], fit["watched"], fit["epochs"]) == (2, 0.3, 3)
+    assert card.network.model_options["hidden"] == 8
+    training = card.training
+    assert (training["stratify"], training["seed"], training["fold_seed"]) == ("site", 1, 4)
+    assert training["chosen_by"] == "qwk"
+    assert all(0 <= one["best_epoch"] < one["epochs"] for one in training["networks"])
+    assert training["parameters"] == sum(part.numel() for part in load_model(config.out).networks[0].parameters())
+
+
+def test_each_fold_has_the_network_that_it_chose(config, stores):
+    said = []
+    tuned = replace(config, tune={"model.hidden": (4, 8), "lr": (1e-9, 1e-2)}, inner_folds=2)
+    result = train(tuned, said.append)
+    model = load_model(result.path)
+    record = model.card.training["networks"]
+    assert len(record) == 3
+    for one, network in zip(record, model.networks, strict=True):
+        assert len(one["tried"]) == 4
+        assert network.model.classify.in_features == one["settings"]["model.hidden"]
+        assert one["lr"] == one["settings"]["lr"]
+    assert model.card.training["tuning"] == {
+        "values": {"model.hidden": [4, 8], "lr": [1e-9, 1e-2]}, "folds": 2
+    }  # fmt: skip
+    assert sum("log loss" in line and line.startswith("  model.hidden") for line in said) == 12
+    store = FeatureStore(stores / "s01.zarr")
+    assert model.predict(Bag.from_store(store, "made-up")).probabilities.sum() == pytest.approx(1)
+
+
+def test_folds_by_a_column_of_the_labels(config):
+    head = HEAD.replace("site", "site,scanner")
+    rows = [row(number).rstrip() + f",{'abc'[number // 6]}\n" for number in range(18)]
+    config.labels.write_text(head + "".join(rows))
+    train(replace(config, fold_by="scanner"), [].append)
+    lines = (config.out / "out_of_fold.csv").read_text().splitlines()[1:]
+    assert len({(int(line[1:3]) // 6, line.split(",")[3]) for line in lines}) == 3
+    with pytest.raises(UsageError, match="--stratify is 'moon'; it can be a column of the labels: patient, site, sca"):
+        train(replace(config, stratify="moon"), [].append)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"settings": {"speed": 1}}, "'speed' cannot be tuned; there are"),
+        ({"settings": {"bag_tiles": 2.5}}, "bag_tiles is '2.5'; expected a whole number"),
+        ({"tune": {"model.wings": (1, 2)}}, "abmil has no option 'wings'"),
+        ({"tune": {"model.hidden": (1.5, 2)}}, "model.hidden is '1.5'; expected a whole number"),
+        ({"tune": {"lr": (0.1, 0.2)}, "settings": {"find_lr": True}}, "leave one of them out"),
+        ({"loss_options": {"gamma": 2}}, "corn has no option 'gamma'"),
+        ({"tune": {"lr": (0.1, 0.2)}, "inner_folds": 7}, "7 inner folds cannot be made of 6 patients"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(config, change, said):
+    with pytest.raises(UsageError, match=said):
+        train(replace(config, **change), [].append)
+    assert not config.out.exists()
+    assert [path.name for path in config.out.parent.iterdir()] == ["labels.csv"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mil.checkpoints import FitFolder
+from workflows.train import TrainConfig, train
+
+begin, save, saves = FitFolder.__init__, FitFolder.save, 0
+
+def at_every_epoch(self, path, every_s=0.0):
+    begin(self, path, 0.0)
+
+def killing(self, state):
+    global saves
+    save(self, state)
+    saves += 1
+    if saves == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+FitFolder.__init__, FitFolder.save = at_every_epoch, killing
+store, labels, out = map(Path, sys.argv[1:4])
+config = TrainConfig(store, labels, out, folds=3, epochs=3, device="cpu", settings={"patience": 2, "ema": 0.9})
+for last in (2, 3):
+    child = os.fork()
+    if not child:
+        train(config, lambda line: print(line, flush=True))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    print("ended by", os.WTERMSIG(status), out.exists(), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_gives_the_same_bytes(config, stores):
+    """SIGKILL in the first fold, then in the second; the fold that is done is not trained again."""
+    command = [sys.executable, "-c", KILLED, str(stores), str(config.labels), str(config.out)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.count(f"ended by {signal.SIGKILL:d} False") == 2, done.stdout
+    assert "\ngoes on with a training that was cut off\n" in done.stdout
+    asked = replace(config, settings={"patience": 2, "ema": 0.9})
+    said = []
+    train(asked, said.append)
+    assert said[1] == "goes on with a training that was cut off; done: fold-0"
+    train(replace(asked, out=config.out.with_name("whole")), [].append)
+    assert files(config.out) == files(config.out.with_name("whole"))
+    assert sorted(path.name for path in config.out.parent.iterdir()) == ["labels.csv", "model", "whole"]
+
+
+def test_options_from_the_command_line_and_from_toml(config):
+    file = config.out.with_name("defaults.toml")
+    file.write_text(
+        "[train]\nepochs = 2\nlr = 'auto'\noption = ['hidden=8', 'dropout=0']\ntune = ['ema=0.5']\n"
+        "inner-folds = 2\nbatch-slides = 4\nfolds = 2\n"
+    )
+    words = ["--config", file, "train", "--store", config.store, "--labels", config.labels, "--out", config.out]
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in [*words, "--epochs", 3, "--device", "cpu", "--patience", 2]])
+    assert ended.value.code == 0
+    card = load_model(config.out).card
+    assert (card.network.model_options["hidden"], card.network.model_options["dropout"]) == (8, 0.0)
+    fit = card.training["fit"]
+    assert (fit["epochs"], fit["patience"], fit["find_lr"], fit["packing"]["slides"]) == (3, 2, True, 4)
+    assert card.training["tuning"] == {"values": {"ema": [0.5]}, "folds": 2}
+    assert [one["settings"] for one in card.training["networks"]] == [{"ema": 0.5}] * 2
+    assert all(one["lr"] != 1e-3 for one in card.training["networks"]), "a rate was found"

@@ -1,0 +1,183 @@
+"""Options of the commands that train, said once, and hyper-parameters as they are written on a command line."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from mil.losses import LOSSES
+from mil.models import MODELS
+from wsi.errors import UsageError
+
+Option = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Hyper-parameter of the model, as hidden=256. May be given again."),
+]
+LossOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of the loss. May be given again.")
+]
+LossName = Annotated[
+    str | None,
+    typer.Option(help=f"{', '.join(LOSSES)}.", show_default="corn for grades, else cross_entropy"),
+]
+ModelName = Annotated[str, typer.Option(help=f"{', '.join(MODELS)}.")]
+TaskName = Annotated[str, typer.Option(help="grade (labels have an order) or class.")]
+Classes = Annotated[
+    str | None, typer.Option(metavar="A,B,...", help="All classes in order, where the labels do not tell.")
+]
+Folds = Annotated[int, typer.Option(min=2, help="Parts for cross-validation; no patient is in two of them.")]
+FoldBy = Annotated[
+    str,
+    typer.Option(
+        metavar="COLUMN",
+        help="patient, site or another column of the labels: then no site (or other value) is in two folds either, "
+        "and labels are as even as whole sites allow.",
+    ),
+]
+Stratify = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="site or another column: each fold has its share of each label at each site."),
+]
+FoldSeed = Annotated[
+    int | None, typer.Option(min=0, help="Of the folds alone, to train other seeds on the same.", show_default="--seed")
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the slides.", show_default="40")]
+Rate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATE",
+        help="Highest learning rate, or auto: found in each fold by a rising rate.",
+        show_default="0.001",
+    ),
+]
+WeightDecay = Annotated[float | None, typer.Option(min=0, help="Of AdamW.", show_default="0.01")]
+BagTiles = Annotated[
+    int | None, typer.Option(min=1, help="Most tiles drawn from a slide in an epoch.", show_default="512")
+]
+BatchSlides = Annotated[int | None, typer.Option(min=1, help="Most slides in a batch.", show_default="8")]
+BatchTiles = Annotated[int | None, typer.Option(min=1, help="Most tiles in a batch.", show_default="4096")]
+TileDropout = Annotated[
+    float | None,
+    typer.Option(min=0, max=0.99, help="Share of a slide's tiles left out in an epoch.", show_default="0"),
+]
+Ema = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=0.99999, help="Decay of a running mean of the weights, which is used for them.", show_default="none"
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        metavar="EPOCHS",
+        min=0,
+        help="Set patients of the training side apart, stop when QWK (grades) or AUROC (classes) on them has not risen "
+        "for so long, and take the best epoch.",
+        show_default="never",
+    ),
+]
+Watched = Annotated[
+    float | None, typer.Option(min=0.01, max=0.5, help="Share of patients set apart for it.", show_default="0.2")
+]
+Tune = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=A,B,...",
+        help="Choose in each fold by inner cross-validation on its training side: lr, weight_decay, epochs, bag_tiles, "
+        "ema ... or model.OPTION. May be given again: all combinations are tried.",
+    ),
+]
+InnerFolds = Annotated[int, typer.Option(min=2, help="Parts of a training side for --tune.")]
+
+
+def fit_settings(lr: str | None, **numbers: float | int | None) -> dict[str, Any]:
+    """What was asked of the training, by the names of `FitConfig` and `Packing`; what was left out is left out."""
+    settings: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+    if lr == "auto":
+        return {**settings, "find_lr": True}
+    if lr is not None:
+        settings["lr"] = _as(float, "--lr", lr)
+    return settings
+
+
+def part_options(
+    words: Sequence[str] | None, registry: Mapping[str, Any], name: str, skip: int, option: str
+) -> dict[str, Any]:
+    """NAME=VALUE words as the types of the defaults of a model or a loss, which is imported only if there are any.
+
+    Parameters
+    ----------
+    skip : int
+        Parameters that are not options.
+    option : str
+        For the message.
+
+    Raises
+    ------
+    UsageError
+        If a word has no `=`, or a value is of another type than the default.
+    """
+    if not words:
+        return {}
+    defaults = {one.name: one.default for one in list(inspect.signature(registry[name]).parameters.values())[skip:]}
+    found = {}
+    for word in words:
+        key, value = _parted(word, option)
+        default = defaults.get(key)
+        kind = type(default) if isinstance(default, bool | int | float | str) else None
+        found[key] = _guess(value) if kind is None else _as(kind, f"{option} {key}", value)
+    return found
+
+
+def names_of(words: str | None) -> tuple[str, ...] | None:
+    """A,B,... as names; None where there are none."""
+    return tuple(name.strip() for name in words.split(",") if name.strip()) or None if words else None
+
+
+def grid_values(words: Sequence[str] | None) -> dict[str, tuple[Any, ...]]:
+    """NAME=A,B,... words as declared values, by the names of `FitConfig` and `Packing`."""
+    found = {}
+    for word in words or ():
+        name, values = _parted(word, "--tune")
+        name = name if name.startswith("model.") else name.replace("-", "_").removeprefix("batch_")
+        found[name] = tuple(_guess(value.strip()) for value in values.split(",") if value.strip())
+    return found
+
+
+def check_types(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raise `UsageError` unless the numbers are whole where the defaults are, and numbers where these are."""
+    for name, value in settings.items():
+        default = defaults.get(name)
+        if isinstance(default, bool | int | float):
+            _as(type(default), name, str(value))
+
+
+def _parted(word: str, option: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not equals or not name.strip():
+        raise UsageError(f"{option} {word}: expected NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def _guess(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None if text.lower() == "none" else text
+
+
+def _as(kind: type, what: str, text: str) -> Any:
+    wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
+    value = _guess(text)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is str:
+        return text
+    if type(value) is not kind:
+        raise UsageError(f"{what} is {text!r}; expected {wanted}")
+    return value
