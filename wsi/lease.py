@@ -115,14 +115,17 @@ class _Lease:
         self._pulse.start()
 
     def release(self) -> None:
-        """Let go. The object is removed only when it was just renewed, so that nobody can have taken it over since."""
+        """Let go. The object is removed only when it was just renewed, so that nobody can have taken it over since.
+
+        With it goes what the server's clock was read off, which one that waited and was killed may have left.
+        """
         self._over.set()
         self._pulse.join()
         if self._etag is None or self._is_away:  # it is another's, or runs out by itself
             return
         with suppress(UnreachableStoreError):
             if self._put(self._etag):
-                self._place.unlink()
+                object_store.remove([self._place, clock_of(self._place)])
 
     def _beat(self) -> None:
         while not self._over.wait(LEASE_S / RENEWALS):
@@ -148,6 +151,11 @@ class _Lease:
         return new is not None
 
 
+def clock_of(place: StoreUrl) -> StoreUrl:
+    """The object off which the server's clock is read. It may be removed at any time."""
+    return place.with_name(f"{place.name}.now")
+
+
 def _run_of(data: bytes) -> str:
     try:
         return str(json.loads(data)["run"])
@@ -157,7 +165,7 @@ def _run_of(data: bytes) -> str:
 
 def _server_time(place: StoreUrl) -> datetime:
     """The server's clock: the date of an object written for that."""
-    mark = place.with_name(f"{place.name}.now")
+    mark = clock_of(place)
     while True:
         mark.write_bytes(b"")
         if (stamp := mark.stamp()) is not None:  # else another run that waits has just removed it

@@ -11,7 +11,7 @@ their manifest is there. Chunks carry CRC-32C inside Zarr; the manifest has it t
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +23,7 @@ import zarr
 from wsi.chunk_reader import PlainChunks, plain_layout
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
 from wsi.far_chunks import FarChunks
-from wsi.files import files_below, is_hidden, record_of
+from wsi.files import files_below, for_each, is_hidden, record_of
 from wsi.packed_array import packed_array
 from wsi.slide import SlideInfo
 from wsi.store_arrays import array_of, last_crc32c
@@ -102,11 +102,7 @@ class FeatureStore:
     @property
     def encoders(self) -> list[str]:
         """Names of the encoders whose features are published here, sorted."""
-        folder = self.path / "features"
-        if isinstance(folder, StoreUrl):
-            return _finished_and_begun(folder)[0]
-        names = folder.iterdir() if folder.is_dir() else ()
-        return sorted(part.name for part in names if part.is_dir() and not part.name.startswith("."))
+        return finished_and_begun(self.path / "features")[0]
 
     @property
     def coords(self) -> np.ndarray:
@@ -335,15 +331,8 @@ def verify_folder(folder: StorePath, known: Collection[str] = ()) -> list[Damage
     except CorruptStoreError as error:
         return [Damage("manifest.json", str(error))]
 
-    def compare(name: str) -> Damage | None:
-        return _compare(folder / name, name, files[name])
-
-    if isinstance(folder, StoreUrl):
-        from wsi.object_store import each
-
-        found = each(compare, [name for name in files if name not in known])
-    else:
-        found = [compare(name) for name in files if name not in known]
+    names = [name for name in files if name not in known]
+    found = for_each(folder, lambda name: _compare(folder / name, name, files[name]), names)
     return [one for one in found if one is not None]
 
 
@@ -379,31 +368,37 @@ def store_paths(root: StorePath) -> list[StorePath]:
     if root.suffix == ".zarr":
         return [root]
     if isinstance(root, StoreUrl):
-        return [root / name for name in _finished_and_begun(root)[0] if name.endswith(".zarr")]
+        return [root / name for name in finished_and_begun(root)[0] if name.endswith(".zarr")]
     return sorted(root.glob("[!.]*.zarr")) if root.is_dir() else []
 
 
 def unfinished(root: StorePath) -> list[str]:
     """Names of hidden folders in a root or a store that hold work begun and not published."""
     if isinstance(root, StoreUrl):
-        return [f".{name}.partial" for name in _finished_and_begun(root)[1]]
+        return [f".{name}.partial" for name in finished_and_begun(root)[1]]
     patterns = (".*.partial", ".*.old") if root.is_dir() else ()
     return [part.name for pattern in patterns for part in sorted(root.glob(pattern))]
 
 
-def _finished_and_begun(place: StoreUrl) -> tuple[list[str], list[str]]:
-    """Names of what is published in a place of a bucket, and of what is in the making there, sorted.
+def finished_and_begun(place: StorePath) -> tuple[list[str], list[str]]:
+    """Names of what is published in a place, and of what is in the making there, sorted.
 
-    What is in the making is marked as such and has no manifest. What has neither lost its manifest, and is damaged.
+    What is in the making in a bucket is marked as such and has no manifest. What has neither lost its manifest, and is
+    damaged. On a disk a name can be among both.
     """
+    if isinstance(place, Path):
+        names = [part.name for part in place.iterdir() if part.is_dir()] if place.is_dir() else []
+        return sorted(name for name in names if name[0] != "."), sorted(_marked(names))
     from wsi.object_store import children
 
     folders, objects = children(place)
-    marks = {
-        name[1 : -len(".partial")] for name in (*folders, *objects) if name[0] == "." and name.endswith(".partial")
-    }
-    begun = [name for name in sorted(marks) if not (place / name / "manifest.json").is_file()]
+    marks = sorted(_marked((*folders, *objects)))
+    begun = [name for name in marks if not (place / name / "manifest.json").is_file()]
     return [name for name in folders if name[0] != "." and name not in begun], begun
+
+
+def _marked(names: Iterable[str]) -> set[str]:
+    return {name[1 : -len(".partial")] for name in names if name[0] == "." and name.endswith(".partial")}
 
 
 def open_stores(root: str | StorePath) -> dict[str, FeatureStore]:

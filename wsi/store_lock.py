@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import overload
 
 from wsi.errors import StoreBusyError
 from wsi.store import store_path
@@ -52,6 +53,10 @@ def check_lock(store: StorePath) -> None:
         check_lease(path, store.stem)
 
 
+@overload
+def lock_of(store: StoreUrl) -> StoreUrl: ...
+@overload
+def lock_of(store: StorePath) -> StorePath: ...
 def lock_of(store: StorePath) -> StorePath:
     """Where the lock of a slide's store lies."""
     return store.with_name(f".{store.stem}.lock")
