@@ -236,8 +236,9 @@ class FeatureStore:
     def _read_features(self, encoder: str, stamp: tuple[int | str, ...]) -> _Features:
         if encoder not in self.encoders:
             have = ", ".join(self.encoders) or "none"
+            verb = "extract" if self.imported_from is None else "import"
             raise CorruptStoreError(
-                f"{self.path.name}: no complete features by {encoder!r} (there are: {have}); run `histograde extract`"
+                f"{self.path.name}: no complete features by {encoder!r} (there are: {have}); run `histograde {verb}`"
             )
         folder = self.path / "features" / encoder
         self._checked = {path for path in self._checked if not str(path).startswith(f"{folder}/")}
@@ -293,7 +294,7 @@ class FeatureStore:
         stamp = _manifest_stamp(base)
         known = self._manifests.get(base)
         if known is None or known[0] != stamp or not stamp:
-            known = self._manifests[base] = stamp, read_manifest(base)["files"]
+            known = self._manifests[base] = stamp, read_manifest(base, cure_of(self.meta))["files"]
         return known[1]
 
     def _checked_bytes(self, base: StorePath, file: str) -> bytes:
@@ -311,10 +312,17 @@ class FeatureStore:
 
     def _damaged(self, path: StorePath, what: str) -> CorruptStoreError:
         where = str(path).removeprefix(f"{self.path}/")
-        return CorruptStoreError(f"{self.path.name}: {where} {what}; {REPAIR}")
+        return CorruptStoreError(f"{self.path.name}: {where} {what}; {cure_of(self.meta)}")
 
 
 REPAIR = "run `histograde extract` on the slide again to repair it"
+REIMPORT = "run `histograde import` on its file again to repair it"
+
+
+def cure_of(meta: Mapping[str, Any]) -> str:
+    """What cures a store that is described like this: features of another program are imported again."""
+    recipe = meta.get("recipe")
+    return REIMPORT if isinstance(recipe, Mapping) and recipe.get("imported") else REPAIR
 
 
 def grid_digest(content_hash: str, grid: Places) -> str:
@@ -328,8 +336,8 @@ def verify_folder(folder: StorePath, known: Collection[str] = ()) -> list[Damage
     """Compare the files that the manifest of a published folder lists with it; those `known` to agree are left out."""
     try:
         files = read_manifest(folder)["files"]
-    except CorruptStoreError as error:
-        return [Damage("manifest.json", str(error))]
+    except CorruptStoreError:
+        return [Damage("manifest.json", "is missing or damaged")]
 
     names = [name for name in files if name not in known]
     found = for_each(folder, lambda name: _compare(folder / name, name, files[name]), names)
@@ -413,7 +421,7 @@ def open_stores(root: str | StorePath) -> dict[str, FeatureStore]:
     if not (paths := store_paths(root)):
         raise UsageError(f"{root}: no feature store (*.zarr) in this folder; make some with `histograde extract`")
     stores: dict[str, FeatureStore] = {}
-    for store in map(FeatureStore, paths):
+    for store in for_each(root, FeatureStore, paths):
         slide_id = store.slide.slide_id
         if slide_id in stores:
             raise UsageError(f"{root}: {stores[slide_id].path.name} and {store.path.name} are both of {slide_id}")
@@ -450,14 +458,14 @@ def _group_meta(path: StorePath) -> dict[str, Any]:
     return dict(meta)
 
 
-def read_manifest(folder: StorePath) -> dict[str, Any]:
+def read_manifest(folder: StorePath, cure: str = REPAIR) -> dict[str, Any]:
     """What the manifest of a published folder says; raises `CorruptStoreError` where it is missing or damaged."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         if not isinstance(manifest["files"], Mapping):
             raise TypeError("files")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptStoreError(f"{folder.name}: manifest.json is missing or damaged; {REPAIR}") from error
+        raise CorruptStoreError(f"{folder.name}: manifest.json is missing or damaged; {cure}") from error
     return dict(manifest)
 
 
