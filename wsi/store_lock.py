@@ -13,10 +13,15 @@ from wsi.store_url import StorePath, StoreUrl
 
 
 @contextmanager
-def slide_lock(root: StorePath, slide_id: str) -> Iterator[None]:
+def slide_lock(root: StorePath, slide_id: str, *, outlast: bool = False) -> Iterator[None]:
     """Hold the only right to plan, publish or repair a slide's store.
 
     On a disk the kernel frees it if the process dies. In a bucket it runs out, `wsi.lease.LEASE_S` after that.
+
+    Parameters
+    ----------
+    outlast : bool
+        In a bucket, wait for so long as the lock of a run that died may last.
 
     Raises
     ------
@@ -25,9 +30,9 @@ def slide_lock(root: StorePath, slide_id: str) -> Iterator[None]:
     """
     path = lock_of(store_path(root, slide_id))
     if isinstance(path, StoreUrl):
-        from wsi.lease import lease
+        from wsi import lease
 
-        with lease(path, slide_id):
+        with lease.lease(path, slide_id, 1.5 * lease.LEASE_S if outlast else 0.0):
             yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)

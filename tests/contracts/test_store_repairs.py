@@ -2,12 +2,14 @@
 
 import json
 import random
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mil.encoders.toy import CARD
+from mil.testing import toy_card, write_store
 from tests.store_places import (
     CHUNK,
     GOOD,
@@ -30,7 +32,7 @@ from wsi import far_chunks, lease, object_store
 from wsi.errors import UnreachableStoreError
 from wsi.files import files_below
 from wsi.lease import clock_of
-from wsi.store import FeatureStore, store_paths
+from wsi.store import CHUNK_TILES, FeatureStore, store_paths
 from wsi.store_check import check_store
 from wsi.store_lock import lock_of
 from wsi.store_repair import LOCK_TAKEN_AWAY, Repair, repair_slide, slide_ids
@@ -87,11 +89,10 @@ def repaired(root: StorePath, **options: bool) -> Repair:
 
 
 def harm(file: StorePath, how: str) -> None:
-    data = file.read_bytes()
     if how == "delete":
         file.unlink()
     else:
-        flip(file, len(data) // 2)
+        flip(file, len(file.read_bytes()) // 2)
 
 
 def test_a_sound_store_is_neither_written_nor_locked(root: StorePath) -> None:
@@ -430,3 +431,21 @@ def test_the_writer_of_the_tests_is_that_of_an_extraction(root: StorePath) -> No
     assert writer.todo() == [0, 2, 3, 4]
     write(writer)
     assert writer.todo() == []
+
+
+# --- how much at once -----------------------------------------------------------------------------------------------
+
+
+def test_chunks_are_read_some_at_once_and_not_all_held(far: StoreUrl) -> None:
+    """48 chunks of 1 MiB: a check and a repair hold a few of them."""
+    values = np.random.default_rng(0).random((48 * CHUNK_TILES, 1024), np.float32).astype(np.float16)
+    write_store(far, "large", values, toy_card(dim=1024))
+    flip(far / "large.zarr/features/made-up/values/c/7/0", 9)
+    (far / "large.zarr/features/made-up/bad/c/0").unlink()
+    del values
+    for look in (lambda: check_store(far / "large.zarr"), lambda: repair_slide(far, "large")):
+        tracemalloc.start()
+        look()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert 2 << 20 < peak < 3 * object_store.REQUESTS << 20, "at least two, at most eight and what copies they need"

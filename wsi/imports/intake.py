@@ -161,7 +161,7 @@ def import_features(root: StorePath, one: FeatureFile, stated_encoder: str | Non
                 "import each encoder's files by themselves, with an --encoder name of their own"
             )
         intake = _take(one, found, digest)
-        with slide_lock(root, one.slide_id):
+        with slide_lock(root, one.slide_id, outlast=True):
             chunks = _write(root, intake)
         return Imported(digest, found.encoder, len(intake.order), len(intake.bad), chunks)
 
