@@ -41,6 +41,7 @@ class _Published:
         """What remains of the way to their publication."""
 
     def mend(self) -> None:
+        """Put right what a manifest, or what is left of it, proves, and take damaged chunks out."""
         folder, encoder, found = self._folder, self._encoder, self._found
         if not (attributes_of(folder) or (folder / "values").exists() or (folder / "manifest.json").exists()):
             found.kept.append(f"features/{encoder}")

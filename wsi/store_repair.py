@@ -87,10 +87,10 @@ def _looked(look: Look) -> Repair:
         _mend(look)
     except UnreachableStoreError:
         raise
+    except WsiError as error:  # some of which are an OSError too
+        found.left.append(str(error).removeprefix(f"{found.name}: "))
     except OSError as error:
         found.left.append(f"cannot be repaired: {error.strerror}")
-    except WsiError as error:
-        found.left.append(str(error).removeprefix(f"{found.name}: "))
     except Exception as error:  # whatever it is, it ends the repair of this store only
         found.left.append(f"cannot be understood ({type(error).__name__}: {error})")
     return found

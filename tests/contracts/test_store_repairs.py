@@ -28,10 +28,11 @@ from tests.store_places import (
     run,
     write,
 )
-from wsi import far_chunks, lease, object_store
+from wsi import far_chunks, lease, object_store, store_repair
 from wsi.errors import UnreachableStoreError
 from wsi.files import files_below
 from wsi.lease import clock_of
+from wsi.repair_look import Look
 from wsi.store import CHUNK_TILES, FeatureStore, store_paths
 from wsi.store_check import check_store
 from wsi.store_lock import lock_of
@@ -246,6 +247,29 @@ def test_a_chunk_that_went_bad_under_its_etag_is_taken_out(far: StoreUrl, expect
     assert repaired(far).done == ["took 1 damaged chunk out of toy"]
     assert run(far) == 1
     assert contents(far / f"{NAME}.zarr") == expected
+
+
+@pytest.mark.parametrize("name", ["features/toy/values/c/2/0", "coords/c/0/0", "manifest.json", "features/zarr.json"])
+def test_a_repair_that_lost_its_lease_changes_nothing_any_more(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Another run takes the store over while this one is still, between its look and its first change."""
+    in_memory(monkeypatch)
+    run(FAR)
+    store, mend = FAR / f"{NAME}.zarr", store_repair._mend
+    file = store / name
+    file.write_bytes(file.read_bytes()[1:])
+    before = contents(FAR)
+
+    def taken_over(look: Look) -> None:
+        if not look.dry:
+            lock_of(store).write_bytes(json.dumps({"run": "another"}).encode())
+        mend(look)
+
+    monkeypatch.setattr(store_repair, "_mend", taken_over)
+    found = repair_slide(FAR, NAME)
+    assert (found.done, len(found.left)) == ([], 1)
+    assert found.left[0].startswith("s 1: another run has taken this store over")
+    assert contents(FAR) == before
+    assert json.loads(lock_of(store).read_bytes()) == {"run": "another"}
 
 
 def test_stages_that_were_copied_from_a_disk_are_named(far: StoreUrl, tmp_path: Path) -> None:
