@@ -83,10 +83,14 @@ def damage_of(store: StorePath) -> list[Any]:
 
 
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty bucket held in memory. Nothing is remembered of another, whose ETags begin with the same numbers."""
     from obstore.store import MemoryStore
 
     held = MemoryStore()
     monkeypatch.setattr(object_store, "_bucket", lambda name: held)
+    lease._young.clear()
+    lease._checked_buckets.clear()
+    far_chunks._checked.clear()
 
 
 class Crash(BaseException):
@@ -113,4 +117,3 @@ def leases_of_the_dead_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LEASE_S", -1.0)
     monkeypatch.setattr(lease._Lease, "start", lambda self: None)
     monkeypatch.setattr(lease._Lease, "release", lambda self: self._place.unlink())
-    far_chunks._checked.clear()

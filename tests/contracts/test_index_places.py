@@ -13,7 +13,7 @@ import pytest
 
 from mil.testing import toy_card, write_store
 from tests.store_places import flip, in_memory
-from wsi import cohort_index, lease, object_store
+from wsi import cohort_index, object_store
 from wsi.cohort_index import open_cohort, read_cohort
 from wsi.errors import CorruptStoreError, UnreachableStoreError, UsageError
 from wsi.files import files_below, remove_tree
@@ -43,7 +43,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(made: Path, monkeypatch: pytest.MonkeyPatch) -> StoreUrl:
     """The same stores in a bucket."""
     in_memory(monkeypatch)
-    lease._checked_buckets.clear()
     for name in files_below(made):
         (FAR / name).write_bytes((made / name).read_bytes())
     return FAR
@@ -182,6 +181,9 @@ def test_2000_stores_are_opened_with_a_handful_of_requests(
     asked.clear()
     assert stores["b"].encoders == ["made-up"]
     assert asked.total() <= 5, "one store is asked, and no other"
+    asked.clear()
+    assert len(open_cohort(root / "b.zarr")) == 1
+    assert asked["get"] + asked["head"] == 4, "what each store costs without an index"
 
 
 def test_an_index_is_brought_up_to_date_with_three_requests_a_store(root: StoreUrl, asked: "Counter[str]") -> None:

@@ -28,7 +28,7 @@ from tests.store_places import (
     run,
     write,
 )
-from wsi import far_chunks, lease, object_store, store_repair
+from wsi import lease, object_store, store_repair
 from wsi.errors import UnreachableStoreError
 from wsi.files import files_below
 from wsi.lease import clock_of
@@ -51,7 +51,6 @@ FAR = StoreUrl("s3://stores/a b")
 def far(monkeypatch: pytest.MonkeyPatch) -> StoreUrl:
     """A place in a bucket that is not there yet; leases of runs that are gone end at once."""
     leases_of_the_dead_end_at_once(monkeypatch)
-    lease._checked_buckets.clear()
     in_memory(monkeypatch)
     return FAR
 
@@ -61,7 +60,6 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     """A place for stores that is not there yet. `tests/workflows/test_bucket_stores.py` repairs on a real server."""
     if request.param == "disk":
         return tmp_path / "a b"
-    far_chunks._checked.clear()
     in_memory(monkeypatch)
     return FAR
 
