@@ -57,7 +57,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> StoreUrl:
 
 @pytest.fixture(params=["disk", "memory"])
 def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StorePath:
-    """A place for stores that is not there yet. `tests/workflows/test_bucket_stores.py` repairs on a real server."""
+    """A place for stores that is not there yet. `tests/workflows/test_bucket_archive.py` repairs on a real server."""
     if request.param == "disk":
         return tmp_path / "a b"
     in_memory(monkeypatch)
