@@ -7,12 +7,15 @@ import typer
 
 if TYPE_CHECKING:
     from wsi.store import FeatureStore
+    from wsi.store_url import StorePath
 
 SUFFIX = ".h5ad"
 
 
 def command(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A folder of stores, or one <slide>.zarr.")],
+    store: Annotated[
+        str, typer.Argument(metavar="STORE", help="A folder of stores, or one <slide>.zarr; both also as s3://...")
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE.h5ad", help="The file to write; an older one is replaced.")],
     slide: Annotated[
         str | None, typer.Option(metavar="ID", help="The slide, where the folder holds several.", show_default=False)
@@ -29,6 +32,7 @@ def command(
     Example: `histograde export features/ --slide s01 --encoder lite0 --to anndata --out s01.h5ad`
     """
     from wsi.errors import UsageError
+    from wsi.store_url import store_location
 
     if to != "anndata":
         raise UsageError(f"--to is {to!r}; it can be anndata")
@@ -36,7 +40,7 @@ def command(
         raise UsageError(f"{out}: AnnData files end in {SUFFIX}; check --out")
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder; check --out")
-    found = one_store(store, slide)
+    found = one_store(store_location(store), slide)
     name = one_encoder(found, encoder)
     from wsi.exports.anndata import write_anndata
 
@@ -45,16 +49,17 @@ def command(
     typer.echo(f"{out}: {tiles:,} tiles of {found.slide.slide_id} by {name}, {bad} bad ones left out")
 
 
-def one_store(root: Path, slide_id: str | None) -> "FeatureStore":
+def one_store(root: "StorePath", slide_id: str | None) -> "FeatureStore":
     """The slide's store; raises `UsageError` if there is none, or several and none is named."""
+    from wsi.cohort_index import open_cohort
     from wsi.errors import UsageError
-    from wsi.store import FeatureStore, open_stores, store_path
+    from wsi.store import FeatureStore, store_path
 
     if root.suffix != ".zarr" and slide_id is not None:
         path = store_path(root, slide_id)
         if path.is_dir():
             return FeatureStore(path)
-    stores = open_stores(root)
+    stores = open_cohort(root)
     if slide_id is None and len(stores) == 1:
         return next(iter(stores.values()))
     if slide_id in stores:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
+from uuid import uuid4
 
 import typer
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from workflows.sources import SlideSource
     from wsi.imports import Axes
     from wsi.imports.intake import FeatureFile, Imported
+    from wsi.store_url import StorePath
 
 SUFFIXES = (".h5", ".hdf5")
 
@@ -25,7 +27,9 @@ def command(
         list[Path], typer.Argument(metavar="FILES...", help="HDF5 files, or folders of them.", show_default=False)
     ],
     tool: Annotated[str, typer.Option("--from", metavar="PROGRAM", help="Who made them: trident, clam or stamp.")],
-    store: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the stores; made if it is not there.")],
+    store: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder of the stores, also as s3://...; made if it is not there.")
+    ],
     encoder: Annotated[str, typer.Option(metavar="NAME", help="Name of the encoder in the stores, such as uni.")],
     slides: Annotated[
         list[str] | None,
@@ -53,14 +57,16 @@ def command(
 
     Example: `histograde import job/20x_256px_0px_overlap/features_uni_v1/ --from trident --encoder uni --store uni/`
     """
+    from wsi.store_url import store_location
     from wsi.units import parse_mpp
 
+    place = store_location(store)
     mpp = None if slide_mpp is None else parse_mpp(slide_mpp)
     config = ImportConfig(
-        tool, encoder, store, tuple(slides or ()), patches, mpp, tile_mpp, cast("Axes | None", axes), max_bad
+        tool, encoder, place, tuple(slides or ()), patches, mpp, tile_mpp, cast("Axes | None", axes), max_bad
     )
     summary = import_all(find_files(files), config)
-    typer.echo(summary.text(store))
+    typer.echo(summary.text(place))
     if summary.quarantined:
         raise typer.Exit(3)
 
@@ -77,7 +83,7 @@ class ImportConfig:
 
     tool: str
     encoder: str
-    store: Path
+    store: "StorePath"
     slides: tuple[str, ...] = ()
     patches: Path | None = None
     slide_mpp: tuple[float, float] | None = None
@@ -117,7 +123,7 @@ class ImportSummary:
             "chunks_written": sum(one.chunks for one in self.done.values()),
         }
 
-    def text(self, store: Path) -> str:
+    def text(self, store: "StorePath") -> str:
         """A few lines for people."""
         from workflows.progress import clock
 
@@ -181,20 +187,18 @@ def import_all(files: Mapping[str, Path], config: ImportConfig) -> ImportSummary
     Raises
     ------
     WsiError
-        If something is wrong that is not one file's fault. That is in the summary instead.
+        If something is wrong that is not one file's fault. That is in the summary instead. A server of the stores that
+        is away is such a thing: the same command goes on where it stopped.
     """
     from workflows.config import RunRecord
     from workflows.failures import failure_of
     from workflows.sources import find_slides
     from workflows.worker import quiet_readers
-    from wsi.errors import MissingPackageError, UsageError
+    from wsi.errors import MissingPackageError, UnreachableStoreError
     from wsi.imports.intake import import_features
     from wsi.imports.probe import Probe
 
-    try:
-        config.store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{config.store}: cannot be the folder of the stores ({error.strerror})") from error
+    store = _ready(config.store)
     quiet_readers()
     sources = find_slides(config.slides, config.slide_mpp) if config.slides else None
     slides = None if sources is None else {source.slide_id: source for source in sources}
@@ -204,8 +208,8 @@ def import_all(files: Mapping[str, Path], config: ImportConfig) -> ImportSummary
             try:
                 one = feature_file(slide_id, path, config, slides)
                 probe.check(one.path, one.patches, one.tool, one.hints)
-                done = import_features(config.store, one, encoder)
-            except MissingPackageError:
+                done = import_features(store, one, encoder)
+            except (MissingPackageError, UnreachableStoreError):
                 raise
             except Exception as error:  # whatever it is, it ends this file only
                 summary.quarantined.append(failure_of(slide_id, "import", error))
@@ -219,8 +223,22 @@ def import_all(files: Mapping[str, Path], config: ImportConfig) -> ImportSummary
         inputs={slide_id: one.file_sha256 for slide_id, one in summary.done.items()},
         counts=summary.counts(),
         timings_s={"wall": summary.seconds},
-    ).write(config.store)
+    ).write(store)
     return summary
+
+
+def _ready(store: "StorePath") -> "StorePath":
+    """The folder of the stores, made; a bucket that answers, with a name for this run by which its leases are held."""
+    from wsi.errors import UsageError
+
+    if not isinstance(store, Path):
+        store.exists()
+        return store.of_run(uuid4().hex)
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{store}: cannot be the folder of the stores ({error.strerror})") from error
+    return store
 
 
 def feature_file(

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +16,9 @@ MOST_NAMES = 5
 
 
 def command(
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder of stores, or the --out of `grade`.")],
+    root: Annotated[
+        str, typer.Argument(metavar="ROOT", help="A folder of stores, also as s3://..., or the --out of `grade`.")
+    ],
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Read every store, also those that are unchanged.")
     ] = False,
@@ -34,8 +35,10 @@ def command(
     from wsi.cohort_index import read_cohort
     from wsi.errors import UsageError
     from wsi.index_file import INDEX, write_index
+    from wsi.store_check import stores_folder
+    from wsi.store_url import store_location
 
-    folder = root / "features" if any(root.glob("features/*.zarr")) else root
+    folder = stores_folder(store_location(root))
     found = read_cohort(folder, rebuild=rebuild)
     typer.echo("\n".join(summary(found.rows)))
     try:

@@ -11,6 +11,7 @@ from workflows.options import MAX_BAD, MaxBad
 
 if TYPE_CHECKING:
     from wsi.store_repair import Repair
+    from wsi.store_url import StorePath
 
 EXIT_LEFT = 3
 LEFT_ALONE_S = 3600.0
@@ -19,7 +20,11 @@ LEFT_ALONE_S = 3600.0
 
 def command(
     root: Annotated[
-        Path, typer.Argument(metavar="ROOT", help="A folder of stores, one <slide>.zarr, or the --out of `grade`.")
+        str,
+        typer.Argument(
+            metavar="ROOT",
+            help="A folder of stores, one <slide>.zarr (both also as s3://...), or the --out of `grade`.",
+        ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
     drop_unfinished: Annotated[
@@ -33,8 +38,9 @@ def command(
 
     Finishes publications that were cut short, removes what killed runs left, makes small files again where their
     SHA-256 proves them, takes damaged chunks out of features, and brings the index up to date. What is left,
-    `histograde extract` on the same slides computes: of features with damaged chunks just those. Stores on which a run
-    is at work, and files that are not of a store, are left alone.
+    `histograde extract` on the same slides computes, or `import` on the same files: of features with damaged chunks
+    just those. Stores on which a run is at work, and files that are not of a store, are left alone. In a bucket a run
+    counts as at work for a minute after it died.
 
     Exit code 0: every store is whole. 3: something is left for `extract`, or for you. With --dry-run 3 also if
     something would be done.
@@ -43,7 +49,11 @@ def command(
     """
     import json
 
-    done = repair(root, dry_run=dry_run, drop_unfinished=drop_unfinished, max_bad=max_bad, workers=workers)
+    from wsi.store_url import store_location
+
+    done = repair(
+        store_location(root), dry_run=dry_run, drop_unfinished=drop_unfinished, max_bad=max_bad, workers=workers
+    )
     typer.echo(json.dumps(done.to_dict(), indent=1) if as_json else "\n".join(done.lines()))
     if done.left or (dry_run and (done.beside or any(one.done for one in done.stores))):
         raise typer.Exit(EXIT_LEFT)
@@ -90,7 +100,7 @@ class Repairs:
 
 
 def repair(
-    root: Path,
+    root: "StorePath",
     *,
     dry_run: bool = False,
     drop_unfinished: bool = False,
@@ -104,21 +114,23 @@ def repair(
     dry_run, drop_unfinished, max_bad
         As in `wsi.store_repair.repair_slide`.
     workers : int
-        Threads, each at one store; 0 is one a core.
+        Threads, each at one store; 0 is one a core, in a bucket at least four.
 
     Raises
     ------
     UsageError
         If there is no store.
+    UnreachableStoreError
+        If the server of a bucket does not answer; what was put right by then stays so.
     """
     from workflows.counter import Counter
     from wsi.errors import UsageError
+    from wsi.store_check import stores_at_once, stores_folder
     from wsi.store_repair import repair_slide, slide_ids
     from wsi.threads import in_order
 
     one_store = root.suffix == ".zarr"
-    inside = root / "features"
-    folder = root.absolute().parent if one_store else inside if any(inside.glob("*.zarr")) else root
+    folder = (root.absolute() if isinstance(root, Path) else root).parent if one_store else stores_folder(root)
     ids = slide_ids(folder) if folder.is_dir() else []
     if one_store:
         ids = [name for name in ids if name == root.name.removesuffix(".zarr")]
@@ -130,7 +142,7 @@ def repair(
 
     done = Repairs(len(ids), dry_run=dry_run)
     with Counter("repair", len(ids)) as counter:
-        for found in in_order(one, ids, workers):
+        for found in in_order(one, ids, stores_at_once(root, workers)):
             if said := found.done or found.left or found.kept:
                 done.stores.append(found)
             counter.add(noted=bool(said))
@@ -141,21 +153,24 @@ def repair(
     return done
 
 
-def _remove_temporary(folder: Path, dry_run: bool) -> list[str]:
+def _remove_temporary(folder: "StorePath", dry_run: bool) -> list[str]:
     """Remove what killed runs left beside the stores, unless it is so young that it may be written yet."""
     from wsi.store_remains import temporary_beside
 
+    if not isinstance(folder, Path):  # where a file is whole or not there
+        return []
     old = [one for one in temporary_beside(folder) if time.time() - one.stat().st_mtime > LEFT_ALONE_S]
     for one in [] if dry_run else old:
         one.unlink(missing_ok=True)
     return [f"{one.name}: removed" for one in old]
 
 
-def _refresh_index(folder: Path) -> list[str]:
+def _refresh_index(folder: "StorePath") -> list[str]:
     """Bring an index up to date where there is one; it is a cache, so that its absence is no fault."""
-    from wsi.cohort_index import read_cohort, store_names
+    from wsi.cohort_index import read_cohort
     from wsi.errors import MissingPackageError
     from wsi.index_file import INDEX, STAMPS, write_index
+    from wsi.store_stamps import store_names
 
     if not store_names(folder) or not ((folder / INDEX).exists() or (folder / STAMPS).exists()):
         return []

@@ -27,7 +27,7 @@ def command(
     Of a run's folder also its tables against run.json, every slide's files, and the features that lie in it.
 
     Exit code 0: all is well, though work may be unfinished. 1: something is damaged; `histograde repair` does what can
-    be done without the slides, `histograde extract` on the same slides the rest.
+    be done without the slides, `histograde extract` on the same slides, or `import` on the same files, the rest.
 
     The keys of `--json`: stores, features (complete sets), slides (graded ones, of a run), damaged (stores and slides
     with damage), findings (each with store, kind, where, what). Later versions may add some and change none.
@@ -109,7 +109,8 @@ def check(root: "StorePath", workers: int = 0) -> Verdict:
     Parameters
     ----------
     workers : int
-        Threads, each at one store; 0 is one a core. Memory is about two chunks each.
+        Threads, each at one store; 0 is one a core, in a bucket at least four. Memory is about two chunks each, in a
+        bucket eight.
 
     Raises
     ------
@@ -144,13 +145,13 @@ def _check_run(run: Path, verdict: Verdict, workers: int) -> None:
 
 def _check_stores(root: "StorePath", verdict: Verdict, workers: int) -> None:
     from workflows.counter import Counter
-    from wsi.store_check import check_store, store_paths, unfinished_beside
+    from wsi.store_check import check_store, store_paths, stores_at_once, unfinished_beside
     from wsi.threads import in_order
 
     paths = store_paths(root)
     verdict.stores = len(paths)
     with Counter("verify", len(paths)) as counter:
-        for done in in_order(check_store, paths, workers):
+        for done in in_order(check_store, paths, stores_at_once(root, workers)):
             verdict.features += done.complete
             counter.add(noted=verdict.add(list(done.findings)))
     verdict.findings += unfinished_beside(root)

@@ -34,5 +34,11 @@ def note_checked(folder: StorePath, etags: Mapping[str, str]) -> None:
         write_json(_place(folder), {"etags": dict(etags)})
 
 
+def forget_checked(folder: StorePath) -> None:
+    """Let everything be read and compared again."""
+    if isinstance(folder, StoreUrl):
+        _place(folder).unlink()
+
+
 def _place(folder: StoreUrl) -> StoreUrl:
     return folder.with_name(f".{folder.name}.checked.json")

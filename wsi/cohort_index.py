@@ -1,30 +1,29 @@
 """What lies in a folder of stores: one row for each slide and encoder, without opening thousands of stores each time.
 
 The rows are read from the stores. Where `index.parquet` has those of a store whose manifests have not changed since,
-they are taken from there; so a look at an archive costs a few file stamps a store instead of its files.
+they are taken from there; so a look at an archive costs a few stamps a store instead of its files. A cohort in a bucket
+is opened without even those: what the index says of a store is compared with it when it is asked for.
 """
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
-from wsi.chunk_reader import SETTLED_NS
-from wsi.errors import CorruptStoreError, UsageError, WsiError
-from wsi.index_file import IndexRow, Stamp, read_index, read_slide_ids
+from wsi.errors import CorruptStoreError, UnreachableStoreError, UsageError, WsiError
+from wsi.index_file import IndexRow, read_index, read_slide_ids
 from wsi.store import FeatureStore, open_stores
-from wsi.store_url import StorePath, store_location
+from wsi.store_stamps import Stamp, is_lasting, parts_of, stamp_of, store_names
+from wsi.store_url import StorePath, StoreUrl, store_location
 from wsi.threads import in_order
 
 Result = TypeVar("Result")
 
-THREADS = 4
-"""Stamps are waited for, not computed: on a share several at once are quicker."""
+THREADS, FAR_THREADS = 4, 16
+"""Stamps are waited for, not computed: on a share several at once are quicker, and more so in a bucket."""
 
-BATCH = 64
+BATCH, FAR_BATCH = 64, 2
 """Stores that a thread takes at a time."""
 
 
@@ -48,7 +47,7 @@ class CohortIndex:
     opened: int
 
 
-def read_cohort(root: str | Path, *, rebuild: bool = False) -> CohortIndex:
+def read_cohort(root: str | StorePath, *, rebuild: bool = False) -> CohortIndex:
     """Look at every store of a folder, and read those that the index does not know as they are.
 
     Parameters
@@ -60,8 +59,10 @@ def read_cohort(root: str | Path, *, rebuild: bool = False) -> CohortIndex:
     ------
     UsageError
         If the folder holds no store.
+    UnreachableStoreError
+        If the server of a bucket does not answer.
     """
-    root = Path(root)
+    root = store_location(root)
     known = {} if rebuild else read_index(root)
     names = store_names(root)
     if not names:
@@ -73,13 +74,13 @@ def read_cohort(root: str | Path, *, rebuild: bool = False) -> CohortIndex:
         if stamp is not None and kept is not None and kept[0] == stamp:
             return name, kept[1], stamp, False
         rows = describe(root / name)
-        lasting = _lasting(root / name, stamp) and not any(row.problem for row in rows)
+        lasting = is_lasting(root / name, stamp) and not any(row.problem for row in rows)
         return name, rows, stamp if lasting else None, True
 
     rows: list[IndexRow] = []
     stamps: dict[str, Stamp] = {}
     opened = 0
-    for name, found, stamp, was_read in _each(look, names):
+    for name, found, stamp, was_read in _each(root, look, names):
         rows += found
         opened += was_read
         if stamp is not None:
@@ -87,62 +88,29 @@ def read_cohort(root: str | Path, *, rebuild: bool = False) -> CohortIndex:
     return CohortIndex(tuple(rows), stamps, len(names), opened)
 
 
-def _each(look: Callable[[str], Result], names: list[str]) -> Iterator[Result]:
+def _each(root: StorePath, look: Callable[[str], Result], names: list[str]) -> Iterator[Result]:
     """A look at every store, several at once."""
-    batches = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
-    for batch in in_order(lambda some: [look(name) for name in some], batches, THREADS):
+    size, threads = (FAR_BATCH, FAR_THREADS) if isinstance(root, StoreUrl) else (BATCH, THREADS)
+    batches = [names[start : start + size] for start in range(0, len(names), size)]
+    for batch in in_order(lambda some: [look(name) for name in some], batches, threads):
         yield from batch
 
 
-def store_names(root: Path) -> list[str]:
-    """Names of the stores in a folder, sorted."""
-    try:
-        return sorted(name for name in os.listdir(root) if name.endswith(".zarr") and not name.startswith("."))
-    except OSError:
-        return []
+def describe(path: StorePath) -> list[IndexRow]:
+    """A store's rows, read from it. One that cannot be read has a row that says why.
 
-
-def stamp_of(store: Path) -> Stamp | None:
-    """Size and time of change of a store's manifests, and which stages there are; None if a manifest is missing."""
-    folder = str(store)
-    try:
-        found = {".": _of_manifest(folder)}
-        for name in _parts(folder):
-            found[name] = [] if name.startswith(".") else _of_manifest(f"{folder}/features/{name}")
-    except OSError:
-        return None
-    return found
-
-
-def _of_manifest(folder: str) -> list[int]:
-    status = os.stat(f"{folder}/manifest.json")
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _parts(store: str) -> list[str]:
-    """Folders of features, finished ones and stages, sorted."""
-    try:
-        with os.scandir(f"{store}/features") as entries:
-            names = [entry.name for entry in entries if entry.is_dir()]
-    except FileNotFoundError:
-        return []
-    return sorted(name for name in names if not name.startswith(".") or name.endswith(".partial"))
-
-
-def _lasting(store: Path, stamp: Stamp | None) -> bool:
-    """Whether a stamp still holds after the store was read, and is old enough that a change would change it."""
-    if stamp is None or stamp_of(store) != stamp:
-        return False
-    return time.time_ns() - max(found[1] for found in stamp.values() if found) > SETTLED_NS
-
-
-def describe(path: Path) -> list[IndexRow]:
-    """A store's rows, read from it. One that cannot be read has a row that says why."""
+    Raises
+    ------
+    UnreachableStoreError
+        If the server of a bucket does not answer: that says nothing of the store.
+    """
     bare = IndexRow(_printable(path.name), _printable(path.name.removesuffix(".zarr")))
     try:
         store = FeatureStore(path)
         slide = _slide_row(bare, store)
-        parts = _parts(str(path))
+        parts = parts_of(path)
+    except UnreachableStoreError:
+        raise
     except Exception as error:  # whatever it is, it is a fact about this store only
         return [replace(bare, problem=_said(error))]
     done = [name for name in parts if not name.startswith(".")]
@@ -177,6 +145,8 @@ def _features_row(slide: IndexRow, store: FeatureStore, encoder: str) -> IndexRo
             grid_sha256=meta.get("grid_sha256"),
             feature_bytes=sum(record["bytes"] for name, record in files.items() if name.startswith("values/c/")),
         )
+    except UnreachableStoreError:
+        raise
     except Exception as error:  # whatever it is, it is a fact about these features only
         return replace(slide, encoder=_printable(encoder), problem=_said(error))
 
@@ -208,7 +178,7 @@ class CohortStores(Mapping[str, FeatureStore]):
         When a store is asked for that is damaged.
     """
 
-    def __init__(self, root: Path, names: Mapping[str, str]):
+    def __init__(self, root: StorePath, names: Mapping[str, str]):
         self._root = root
         self._names = dict(sorted(names.items()))
         self._open: dict[str, FeatureStore] = {}
@@ -237,8 +207,10 @@ class CohortStores(Mapping[str, FeatureStore]):
 def open_cohort(root: str | StorePath) -> Mapping[str, FeatureStore]:
     """All published stores below a folder by slide_id, sorted, as `wsi.store.open_stores` has them.
 
-    Where there is an index, stores that it knows as they are are opened only when they are asked for. In a bucket there
-    is none. Without one, or without pyarrow, every store is opened.
+    Where there is an index, stores that it knows as they are are opened only when they are asked for. In a bucket that
+    is not asked before: a list of names and the index are all that is fetched, however many stores there are, and a
+    store that is not of the slide that the index says is refused when it is opened. Without an index, or without
+    pyarrow, every store is opened.
 
     Raises
     ------
@@ -248,22 +220,20 @@ def open_cohort(root: str | StorePath) -> Mapping[str, FeatureStore]:
         If a store that the index does not know is damaged.
     """
     folder = store_location(root)
-    if not isinstance(folder, Path):
-        return open_stores(folder)
     known = read_slide_ids(folder) if folder.suffix != ".zarr" else {}
     if not known:
-        return open_stores(root)
+        return open_stores(folder)
 
     def slide_of(name: str) -> tuple[str, str]:
         stamp, slide_id = known.get(name, (None, ""))
-        if stamp is not None and stamp_of(folder / name) == stamp:
+        if stamp is not None and (isinstance(folder, StoreUrl) or stamp_of(folder / name) == stamp):
             return name, slide_id
         return name, FeatureStore(folder / name).slide.slide_id
 
     names: dict[str, str] = {}
-    for name, slide_id in _each(slide_of, store_names(folder)):
+    for name, slide_id in _each(folder, slide_of, store_names(folder)):
         if names.setdefault(slide_id, name) != name:
             raise UsageError(f"{root}: {names[slide_id]} and {name} are both of {slide_id}")
     if not names:
-        return open_stores(root)  # which says that there are none
+        return open_stores(folder)  # which says that there are none
     return CohortStores(folder, names)

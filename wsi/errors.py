@@ -104,7 +104,9 @@ class CorruptStoreError(WsiError, ValueError):
     """A feature store is damaged or incomplete."""
 
     code = "corrupt_store"
-    remedy = "run `histograde extract` again on the same slide: it repairs what is damaged"
+    remedy = (
+        "run `histograde extract` on the same slide, or `import` on the same file, again: it repairs what is damaged"
+    )
 
 
 class UnreachableStoreError(WsiError, RuntimeError):

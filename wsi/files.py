@@ -6,12 +6,15 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wsi.store_url import StorePath, StoreUrl
+
+Thing = TypeVar("Thing")
+Result = TypeVar("Result")
 
 
 def write_atomic(path: StorePath, data: bytes) -> None:
@@ -106,7 +109,6 @@ def files_below(folder: StorePath) -> list[str]:
 
 def read_each(paths: Iterable[StorePath]) -> list[bytes | None]:
     """Several files, of a bucket some at once; None for those that are not there or cannot be read."""
-    from wsi import object_store
 
     def one(path: StorePath) -> bytes | None:
         try:
@@ -115,8 +117,22 @@ def read_each(paths: Iterable[StorePath]) -> list[bytes | None]:
             return None
 
     paths = list(paths)
-    far = any(isinstance(path, StoreUrl) for path in paths)
-    return object_store.each(one, paths) if far else [one(path) for path in paths]
+    return for_each(paths[0], one, paths) if paths else []
+
+
+def for_each(place: StorePath, job: Callable[[Thing], Result], things: Sequence[Thing]) -> list[Result]:
+    """Do the same for several things of a place, in a bucket for some at once; the results in their order."""
+    if isinstance(place, StoreUrl):
+        from wsi.object_store import each
+
+        return each(job, things)
+    return [job(one) for one in things]
+
+
+def remove_files(paths: Iterable[StorePath]) -> None:
+    """Remove files that are there."""
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def remove_tree(folder: StorePath, *, ignore_errors: bool = False) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from wsi.errors import RecipeMismatchError
 from wsi.files import fsync_path, remove_tree, write_json
-from wsi.sealing import attributes_of, partial_of, seal, write_array, write_files
+from wsi.sealing import attributes_of, is_store, partial_of, seal, write_array, write_files
 from wsi.slide import SlideInfo
 from wsi.store import FORMAT_NAME, FORMAT_VERSION, FeatureStore, grid_digest, slide_meta, store_path
 from wsi.store_arrays import group_files
@@ -88,7 +88,7 @@ def _end_grid(stage: StorePath, target: StorePath) -> None:
         partial_of(target).unlink(missing_ok=True)
         return
     if target.exists():
-        target.rename(_set_aside(target))
+        target.rename(set_aside(target))
     stage.rename(target)
     settle(target)
     fsync_path(target.parent)
@@ -103,7 +103,7 @@ def settle(target: StorePath) -> None:
         if (mark := partial_of(target)).is_file() and (target / "manifest.json").is_file():
             mark.unlink()
         return
-    old = _set_aside(target)
+    old = set_aside(target)
     if not old.exists():
         return
     if not target.exists():
@@ -129,7 +129,12 @@ def feature_folders(store: StorePath) -> Sequence[StorePath]:
     return sorted(part for part in folder.iterdir() if part.is_dir()) if folder.is_dir() else []
 
 
-def _set_aside(target: Path) -> Path:
+@overload
+def set_aside(target: Path) -> Path: ...
+@overload
+def set_aside(target: StoreUrl) -> StoreUrl: ...
+def set_aside(target: StorePath) -> StorePath:
+    """Where a store with a damaged grid lies on a disk while that is exchanged."""
     return target.with_name(f".{target.name}.old")
 
 
@@ -137,7 +142,7 @@ def _check_gives_way(target: StorePath, digest: str) -> None:
     if not target.exists():
         return
     ours = isinstance(target, StoreUrl) and partial_of(target).is_file()
-    if not (ours or attributes_of(target) or '"coords/zarr.json"' in _text(target / "manifest.json")):
+    if not (ours or is_store(target)):
         raise RecipeMismatchError(
             f"{target.name}: something lies there that is not a feature store; remove it, or use another --store folder"
         )
@@ -148,10 +153,3 @@ def _check_gives_way(target: StorePath, digest: str) -> None:
                 f"{target.name}: its grid is damaged, and its features in {part.name} belong to another slide or "
                 "recipe; use the same settings, or remove the store"
             )
-
-
-def _text(file: StorePath) -> str:
-    try:
-        return file.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -3,7 +3,8 @@
     ROOT/index.parquet          the rows; format and version in the Parquet metadata. Depends on the stores alone
     ROOT/.index-stamps.json     its SHA-256, and what each store's manifests looked like when they were read
 
-Both are a cache. Whatever is wrong with either of them, there simply is no index, and the stores are read.
+Both are a cache. Whatever is wrong with either of them, there simply is no index, and the stores are read. Each is
+written whole, the stamps last: two of different runs do not belong together, and are no index.
 """
 
 import io
@@ -11,20 +12,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from wsi.errors import MissingPackageError
 from wsi.files import to_json, write_atomic
+from wsi.store_stamps import Stamp
+from wsi.store_url import StorePath
 
 INDEX = "index.parquet"
 STAMPS = ".index-stamps.json"
 INDEX_FORMAT = "histograde-index"
 INDEX_VERSION = 1
 ROWS_A_GROUP = 1 << 16
-
-Stamp = dict[str, list[int]]
-"""By folder of a store ("." is the store itself): size and time of change of its manifest; none of a stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ def _schema() -> Any:
     return pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()], metadata=metadata)
 
 
-def read_index(root: Path) -> dict[str, tuple[Stamp, list[IndexRow]]]:
+def read_index(root: StorePath) -> dict[str, tuple[Stamp, list[IndexRow]]]:
     """What is known of each store, with the stamp it had; nothing where there is no sound index, or no pyarrow."""
     try:
         data, stamps = _sound_files(root)
@@ -177,7 +176,7 @@ def read_index(root: Path) -> dict[str, tuple[Stamp, list[IndexRow]]]:
     return known
 
 
-def read_slide_ids(root: Path) -> dict[str, tuple[Stamp, str]]:
+def read_slide_ids(root: StorePath) -> dict[str, tuple[Stamp, str]]:
     """The slide of each store, as `read_index` knows it: a tenth of the work."""
     try:
         data, stamps = _sound_files(root)
@@ -190,7 +189,7 @@ def read_slide_ids(root: Path) -> dict[str, tuple[Stamp, str]]:
 UNUSABLE = (ImportError, OSError, ValueError, KeyError, TypeError)
 
 
-def _sound_files(root: Path) -> tuple[bytes, dict[str, Stamp]]:
+def _sound_files(root: StorePath) -> tuple[bytes, dict[str, Stamp]]:
     """The index and its stamps, if they belong together."""
     kept = json.loads((root / STAMPS).read_bytes())
     data = (root / INDEX).read_bytes()
@@ -199,7 +198,7 @@ def _sound_files(root: Path) -> tuple[bytes, dict[str, Stamp]]:
     return data, dict(kept["stores"])
 
 
-def write_index(root: Path, rows: Sequence[IndexRow], stamps: Mapping[str, Stamp]) -> bool:
+def write_index(root: StorePath, rows: Sequence[IndexRow], stamps: Mapping[str, Stamp]) -> bool:
     """Write both files, each atomically and only if it changes.
 
     Returns
@@ -219,7 +218,7 @@ def write_index(root: Path, rows: Sequence[IndexRow], stamps: Mapping[str, Stamp
     return changed
 
 
-def _write_changed(path: Path, data: bytes) -> bool:
+def _write_changed(path: StorePath, data: bytes) -> bool:
     try:
         if path.read_bytes() == data:
             return False

@@ -25,13 +25,16 @@ LEASE_S = 60.0
 RENEWALS = 4
 """Renewals in that time: a server may be away for three of them."""
 
+LOOKS = 30
+"""Looks in that time at a lease that is waited for."""
+
 _young: dict[StoreUrl, tuple[str, float]] = {}
 """Leases of others that were seen: in which state, and until when by this process' own clock it need not ask again
 for the server's time."""
 
 
 @contextmanager
-def lease(place: StoreUrl, what: str) -> Iterator[None]:
+def lease(place: StoreUrl, what: str, wait_s: float = 0.0) -> Iterator[None]:
     """Hold a lease; it is renewed in the background.
 
     Parameters
@@ -40,6 +43,8 @@ def lease(place: StoreUrl, what: str) -> Iterator[None]:
         Of the lease's object. Its `run` is who holds it.
     what : str
         For messages.
+    wait_s : float
+        So long another's is waited for.
 
     Raises
     ------
@@ -49,7 +54,7 @@ def lease(place: StoreUrl, what: str) -> Iterator[None]:
         If the server takes no account of conditions, without which there is no lock.
     """
     held = _Lease(place, what)
-    held.acquire()
+    held.acquire(wait_s)
     _check_conditions(place)
     held.start()
     try:
@@ -89,13 +94,17 @@ class _Lease:
         self._over = threading.Event()
         self._pulse = threading.Thread(target=self._beat, name="lease", daemon=True)
 
-    def acquire(self) -> None:
+    def acquire(self, wait_s: float = 0.0) -> None:
+        until_s = time.monotonic() + wait_s
         while not self._put(None):
             try:
                 _, stamp = object_store.read_stamped(self._place)
             except FileNotFoundError:
                 continue
             if not self._has_run_out(stamp):
+                if time.monotonic() < until_s:
+                    time.sleep(LEASE_S / LOOKS)
+                    continue
                 raise StoreBusyError(
                     f"{self._what}: another run is writing this store; wait for it to end "
                     f"(one that died is known for dead after {LEASE_S:g} s)"
@@ -115,14 +124,17 @@ class _Lease:
         self._pulse.start()
 
     def release(self) -> None:
-        """Let go. The object is removed only when it was just renewed, so that nobody can have taken it over since."""
+        """Let go. The object is removed only when it was just renewed, so that nobody can have taken it over since.
+
+        With it goes what the server's clock was read off, which one that waited and was killed may have left.
+        """
         self._over.set()
         self._pulse.join()
         if self._etag is None or self._is_away:  # it is another's, or runs out by itself
             return
         with suppress(UnreachableStoreError):
             if self._put(self._etag):
-                self._place.unlink()
+                object_store.remove([self._place, clock_of(self._place)])
 
     def _beat(self) -> None:
         while not self._over.wait(LEASE_S / RENEWALS):
@@ -148,6 +160,11 @@ class _Lease:
         return new is not None
 
 
+def clock_of(place: StoreUrl) -> StoreUrl:
+    """The object off which the server's clock is read. It may be removed at any time."""
+    return place.with_name(f"{place.name}.now")
+
+
 def _run_of(data: bytes) -> str:
     try:
         return str(json.loads(data)["run"])
@@ -157,7 +174,7 @@ def _run_of(data: bytes) -> str:
 
 def _server_time(place: StoreUrl) -> datetime:
     """The server's clock: the date of an object written for that."""
-    mark = place.with_name(f"{place.name}.now")
+    mark = clock_of(place)
     while True:
         mark.write_bytes(b"")
         if (stamp := mark.stamp()) is not None:  # else another run that waits has just removed it

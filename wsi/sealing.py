@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -17,6 +17,12 @@ Records = dict[str, dict[str, Any]]
 """Size and SHA-256 of files by their way from a folder, as its manifest has them."""
 
 
+@overload
+def partial_of(target: Path) -> Path: ...
+@overload
+def partial_of(target: StoreUrl) -> StoreUrl: ...
+@overload
+def partial_of(target: StorePath) -> StorePath: ...
 def partial_of(target: StorePath) -> StorePath:
     """The hidden folder in which something grows; in a bucket the mark that it does."""
     return target.with_name(f".{target.name}.partial")
@@ -57,6 +63,16 @@ def seal(folder: StorePath, records: Records) -> None:
     manifest, data = folder / "manifest.json", to_json({"files": records})
     if write_if(manifest, data, None) is None and manifest.read_bytes() != data:
         raise StoreBusyError(f"{folder.name}: another run has published it just now; run again to see what is left")
+
+
+def is_store(folder: StorePath) -> bool:
+    """Whether a folder was written as a store, however damaged it is by now."""
+    if attributes_of(folder) is not None:
+        return True
+    try:
+        return '"coords/zarr.json"' in (folder / "manifest.json").read_text(errors="replace")
+    except OSError:
+        return False
 
 
 def attributes_of(folder: StorePath) -> dict[str, Any] | None:

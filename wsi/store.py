@@ -11,7 +11,7 @@ their manifest is there. Chunks carry CRC-32C inside Zarr; the manifest has it t
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +23,7 @@ import zarr
 from wsi.chunk_reader import PlainChunks, plain_layout
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
 from wsi.far_chunks import FarChunks
-from wsi.files import files_below, is_hidden, record_of
+from wsi.files import files_below, for_each, is_hidden, record_of
 from wsi.packed_array import packed_array
 from wsi.slide import SlideInfo
 from wsi.store_arrays import array_of, last_crc32c
@@ -102,11 +102,7 @@ class FeatureStore:
     @property
     def encoders(self) -> list[str]:
         """Names of the encoders whose features are published here, sorted."""
-        folder = self.path / "features"
-        if isinstance(folder, StoreUrl):
-            return _finished_and_begun(folder)[0]
-        names = folder.iterdir() if folder.is_dir() else ()
-        return sorted(part.name for part in names if part.is_dir() and not part.name.startswith("."))
+        return finished_and_begun(self.path / "features")[0]
 
     @property
     def coords(self) -> np.ndarray:
@@ -240,8 +236,9 @@ class FeatureStore:
     def _read_features(self, encoder: str, stamp: tuple[int | str, ...]) -> _Features:
         if encoder not in self.encoders:
             have = ", ".join(self.encoders) or "none"
+            verb = "extract" if self.imported_from is None else "import"
             raise CorruptStoreError(
-                f"{self.path.name}: no complete features by {encoder!r} (there are: {have}); run `histograde extract`"
+                f"{self.path.name}: no complete features by {encoder!r} (there are: {have}); run `histograde {verb}`"
             )
         folder = self.path / "features" / encoder
         self._checked = {path for path in self._checked if not str(path).startswith(f"{folder}/")}
@@ -297,7 +294,7 @@ class FeatureStore:
         stamp = _manifest_stamp(base)
         known = self._manifests.get(base)
         if known is None or known[0] != stamp or not stamp:
-            known = self._manifests[base] = stamp, read_manifest(base)["files"]
+            known = self._manifests[base] = stamp, read_manifest(base, cure_of(self.meta))["files"]
         return known[1]
 
     def _checked_bytes(self, base: StorePath, file: str) -> bytes:
@@ -315,10 +312,17 @@ class FeatureStore:
 
     def _damaged(self, path: StorePath, what: str) -> CorruptStoreError:
         where = str(path).removeprefix(f"{self.path}/")
-        return CorruptStoreError(f"{self.path.name}: {where} {what}; {REPAIR}")
+        return CorruptStoreError(f"{self.path.name}: {where} {what}; {cure_of(self.meta)}")
 
 
 REPAIR = "run `histograde extract` on the slide again to repair it"
+REIMPORT = "run `histograde import` on its file again to repair it"
+
+
+def cure_of(meta: Mapping[str, Any]) -> str:
+    """What cures a store that is described like this: features of another program are imported again."""
+    recipe = meta.get("recipe")
+    return REIMPORT if isinstance(recipe, Mapping) and recipe.get("imported") else REPAIR
 
 
 def grid_digest(content_hash: str, grid: Places) -> str:
@@ -332,18 +336,11 @@ def verify_folder(folder: StorePath, known: Collection[str] = ()) -> list[Damage
     """Compare the files that the manifest of a published folder lists with it; those `known` to agree are left out."""
     try:
         files = read_manifest(folder)["files"]
-    except CorruptStoreError as error:
-        return [Damage("manifest.json", str(error))]
+    except CorruptStoreError:
+        return [Damage("manifest.json", "is missing or damaged")]
 
-    def compare(name: str) -> Damage | None:
-        return _compare(folder / name, name, files[name])
-
-    if isinstance(folder, StoreUrl):
-        from wsi.object_store import each
-
-        found = each(compare, [name for name in files if name not in known])
-    else:
-        found = [compare(name) for name in files if name not in known]
+    names = [name for name in files if name not in known]
+    found = for_each(folder, lambda name: _compare(folder / name, name, files[name]), names)
     return [one for one in found if one is not None]
 
 
@@ -379,31 +376,37 @@ def store_paths(root: StorePath) -> list[StorePath]:
     if root.suffix == ".zarr":
         return [root]
     if isinstance(root, StoreUrl):
-        return [root / name for name in _finished_and_begun(root)[0] if name.endswith(".zarr")]
+        return [root / name for name in finished_and_begun(root)[0] if name.endswith(".zarr")]
     return sorted(root.glob("[!.]*.zarr")) if root.is_dir() else []
 
 
 def unfinished(root: StorePath) -> list[str]:
     """Names of hidden folders in a root or a store that hold work begun and not published."""
     if isinstance(root, StoreUrl):
-        return [f".{name}.partial" for name in _finished_and_begun(root)[1]]
+        return [f".{name}.partial" for name in finished_and_begun(root)[1]]
     patterns = (".*.partial", ".*.old") if root.is_dir() else ()
     return [part.name for pattern in patterns for part in sorted(root.glob(pattern))]
 
 
-def _finished_and_begun(place: StoreUrl) -> tuple[list[str], list[str]]:
-    """Names of what is published in a place of a bucket, and of what is in the making there, sorted.
+def finished_and_begun(place: StorePath) -> tuple[list[str], list[str]]:
+    """Names of what is published in a place, and of what is in the making there, sorted.
 
-    What is in the making is marked as such and has no manifest. What has neither lost its manifest, and is damaged.
+    What is in the making in a bucket is marked as such and has no manifest. What has neither lost its manifest, and is
+    damaged. On a disk a name can be among both.
     """
+    if isinstance(place, Path):
+        names = [part.name for part in place.iterdir() if part.is_dir()] if place.is_dir() else []
+        return sorted(name for name in names if name[0] != "."), sorted(_marked(names))
     from wsi.object_store import children
 
     folders, objects = children(place)
-    marks = {
-        name[1 : -len(".partial")] for name in (*folders, *objects) if name[0] == "." and name.endswith(".partial")
-    }
-    begun = [name for name in sorted(marks) if not (place / name / "manifest.json").is_file()]
+    marks = sorted(_marked((*folders, *objects)))
+    begun = [name for name in marks if not (place / name / "manifest.json").is_file()]
     return [name for name in folders if name[0] != "." and name not in begun], begun
+
+
+def _marked(names: Iterable[str]) -> set[str]:
+    return {name[1 : -len(".partial")] for name in names if name[0] == "." and name.endswith(".partial")}
 
 
 def open_stores(root: str | StorePath) -> dict[str, FeatureStore]:
@@ -418,7 +421,7 @@ def open_stores(root: str | StorePath) -> dict[str, FeatureStore]:
     if not (paths := store_paths(root)):
         raise UsageError(f"{root}: no feature store (*.zarr) in this folder; make some with `histograde extract`")
     stores: dict[str, FeatureStore] = {}
-    for store in map(FeatureStore, paths):
+    for store in for_each(root, FeatureStore, paths):
         slide_id = store.slide.slide_id
         if slide_id in stores:
             raise UsageError(f"{root}: {stores[slide_id].path.name} and {store.path.name} are both of {slide_id}")
@@ -455,14 +458,14 @@ def _group_meta(path: StorePath) -> dict[str, Any]:
     return dict(meta)
 
 
-def read_manifest(folder: StorePath) -> dict[str, Any]:
+def read_manifest(folder: StorePath, cure: str = REPAIR) -> dict[str, Any]:
     """What the manifest of a published folder says; raises `CorruptStoreError` where it is missing or damaged."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         if not isinstance(manifest["files"], Mapping):
             raise TypeError("files")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptStoreError(f"{folder.name}: manifest.json is missing or damaged; {REPAIR}") from error
+        raise CorruptStoreError(f"{folder.name}: manifest.json is missing or damaged; {cure}") from error
     return dict(manifest)
 
 

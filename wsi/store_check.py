@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from wsi import store as stores
 from wsi.errors import UnreachableStoreError, UsageError, WsiError
 from wsi.store import FeatureStore
-from wsi.store_url import StorePath
+from wsi.store_url import StorePath, StoreUrl
+from wsi.threads import usable_cores
+
+FAR_STORES = 4
+"""Stores of a bucket looked at at once, each by several requests. So many times eight chunks are in memory."""
 
 Kind = Literal["damaged", "unfinished", "empty"]
 
@@ -64,6 +69,17 @@ def store_paths(root: StorePath) -> list[StorePath]:
     if not (paths := stores.store_paths(root)):
         raise UsageError(f"{root}: no feature store (*.zarr) in this folder")
     return paths
+
+
+def stores_folder(root: StorePath) -> StorePath:
+    """Where the stores of a folder lie: in that of a run in `features/`."""
+    inside = root / "features"
+    return inside if isinstance(inside, Path) and any(inside.glob("*.zarr")) else root
+
+
+def stores_at_once(root: StorePath, asked: int) -> int:
+    """Threads for so many stores as are asked for; 0 is one a core. Those of a bucket wait more than they compute."""
+    return asked or (max(FAR_STORES, usable_cores()) if isinstance(root, StoreUrl) else 0)
 
 
 def check_store(path: StorePath) -> StoreCheck:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import overload
 
 from wsi.errors import StoreBusyError
 from wsi.store import store_path
@@ -12,10 +13,15 @@ from wsi.store_url import StorePath, StoreUrl
 
 
 @contextmanager
-def slide_lock(root: StorePath, slide_id: str) -> Iterator[None]:
+def slide_lock(root: StorePath, slide_id: str, *, outlast: bool = False) -> Iterator[None]:
     """Hold the only right to plan, publish or repair a slide's store.
 
     On a disk the kernel frees it if the process dies. In a bucket it runs out, `wsi.lease.LEASE_S` after that.
+
+    Parameters
+    ----------
+    outlast : bool
+        In a bucket, wait for so long as the lock of a run that died may last.
 
     Raises
     ------
@@ -24,9 +30,9 @@ def slide_lock(root: StorePath, slide_id: str) -> Iterator[None]:
     """
     path = lock_of(store_path(root, slide_id))
     if isinstance(path, StoreUrl):
-        from wsi.lease import lease
+        from wsi import lease
 
-        with lease(path, slide_id):
+        with lease.lease(path, slide_id, 1.5 * lease.LEASE_S if outlast else 0.0):
             yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +58,10 @@ def check_lock(store: StorePath) -> None:
         check_lease(path, store.stem)
 
 
+@overload
+def lock_of(store: StoreUrl) -> StoreUrl: ...
+@overload
+def lock_of(store: StorePath) -> StorePath: ...
 def lock_of(store: StorePath) -> StorePath:
     """Where the lock of a slide's store lies."""
     return store.with_name(f".{store.stem}.lock")

@@ -7,7 +7,7 @@ shape, the list of bad tiles from the rows that are NaN, and each must be the ve
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from wsi.chunk_reader import CRC_BYTES
-from wsi.files import file_record, write_atomic, write_json
+from wsi.errors import UnreachableStoreError
+from wsi.files import file_record, for_each, write_atomic, write_json
 from wsi.store import FeatureStore
 from wsi.store_arrays import plain_array_files, small_array_files
+from wsi.store_url import StorePath
 from wsi.tiles import TileSpec, tile_grid
 
 Records = dict[str, dict[str, Any]]
@@ -44,7 +46,7 @@ def chunk_names(tiles: int, chunk_tiles: int) -> list[str]:
     return [f"values/c/{chunk}/0" for chunk in range(-(-tiles // chunk_tiles))]
 
 
-def manifest_records(folder: Path) -> Records | None:
+def manifest_records(folder: StorePath) -> Records | None:
     """What a manifest lists; None if it is missing or damaged."""
     try:
         files = json.loads((folder / "manifest.json").read_bytes())["files"]
@@ -53,7 +55,7 @@ def manifest_records(folder: Path) -> Records | None:
         return None
 
 
-def salvaged_records(folder: Path) -> Records:
+def salvaged_records(folder: StorePath) -> Records:
     """The records that are still whole in a damaged manifest: a name and the SHA-256 beside it.
 
     A record that was hit reads as none, or as one that agrees with no file.
@@ -69,7 +71,7 @@ def salvaged_records(folder: Path) -> Records:
     return found
 
 
-def agrees(path: Path, record: Mapping[str, Any] | None) -> bool:
+def agrees(path: StorePath, record: Mapping[str, Any] | None) -> bool:
     """Whether a file is the one of a record."""
     try:
         return record is not None and file_record(path)["sha256"] == record["sha256"]
@@ -77,7 +79,7 @@ def agrees(path: Path, record: Mapping[str, Any] | None) -> bool:
         return False
 
 
-def salvage_manifest(folder: Path, names: tuple[str, ...], chunks: list[str]) -> bool:
+def salvage_manifest(folder: StorePath, names: tuple[str, ...], chunks: list[str]) -> bool:
     """Write a damaged manifest again out of what is left of it, where that proves the files it must have.
 
     Chunks that it does not prove get a record with which no file agrees, so that they count as damaged.
@@ -98,9 +100,9 @@ def salvage_manifest(folder: Path, names: tuple[str, ...], chunks: list[str]) ->
     if not all(agrees(folder / name, known.get(name)) for name in names):
         return False
     proved = {name: known[name] for name in names}
-    for name in chunks:
-        sound = agrees(folder / name, known.get(name))
-        proved[name] = known[name] if sound else {"bytes": 0, "sha256": "not proved"}
+    sound = for_each(folder, lambda name: agrees(folder / name, known.get(name)), chunks)
+    for name, is_sound in zip(chunks, sound, strict=True):
+        proved[name] = known[name] if is_sound else {"bytes": 0, "sha256": "not proved"}
     write_json(folder / "manifest.json", {"files": proved})
     return True
 
@@ -112,58 +114,82 @@ def proved(made: Mapping[str, bytes], records: Records) -> dict[str, bytes]:
     }
 
 
-def put(folder: Path, name: str, data: bytes) -> None:
+def put(folder: StorePath, name: str, data: bytes) -> None:
     """Write a file that was made again into its place."""
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / name, data)
+    file = folder / name
+    if isinstance(file, Path):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, data)
 
 
-def remade_grid(path: Path) -> dict[str, bytes]:
+def remade_grid(path: StorePath) -> dict[str, bytes]:
     """Coords and tissue fractions of a store, laid again over its tissue mask; nothing where that cannot be.
 
     They are right only if their digests say so.
+
+    Raises
+    ------
+    UnreachableStoreError
+        If the server of a bucket does not answer; so does `remade_features`.
     """
     try:
         store = FeatureStore(path)
         grid = tile_grid(store.slide, store.tissue, TileSpec(**store.recipe["tiles"]))
         return small_array_files("coords", grid.coords) | small_array_files("tissue_fraction", grid.tissue_fraction)
+    except UnreachableStoreError:
+        raise
     except Exception:  # whatever stands in the way, the slide is needed then
         return {}
 
 
-def remade_features(folder: Path, records: Records) -> dict[str, bytes]:
+def remade_features(folder: StorePath, records: Records) -> dict[str, bytes]:
     """The small files of features that follow from their description and their chunks, as far as those are sound."""
     try:
         meta = json.loads((folder / "zarr.json").read_bytes())["attributes"]["histograde"]
-        chunks = [name for name in records if name.startswith("values/c/")]
-        tiles = _rows(folder, records)
-        made = plain_array_files("values", (tiles, meta["dim"]), meta["dtype"], meta["chunk_tiles"])
-        if all(agrees(folder / name, records[name]) for name in chunks):
-            lost = np.concatenate(list(_lost_rows(folder, len(chunks), meta)))[:tiles]
+        made = plain_array_files("values", (_rows(folder, records), meta["dim"]), meta["dtype"], meta["chunk_tiles"])
+        if (lost := _lost_rows(folder, records, meta)) is not None:
             reasons = _reasons(folder, records) if lost.any() else []
             if reasons is not None and len(reasons) == int(lost.any()):
                 made |= small_array_files("bad", lost.astype(np.uint32), {"reasons": reasons})
         return made
+    except UnreachableStoreError:
+        raise
     except Exception:  # whatever stands in the way, the features are computed again then
         return {}
 
 
-def _rows(folder: Path, records: Records) -> int:
+def _rows(folder: StorePath, records: Records) -> int:
     """N: of the values' own description, or of the grid that the features belong to."""
     if agrees(folder / "values/zarr.json", records.get("values/zarr.json")):
         return int(json.loads((folder / "values/zarr.json").read_bytes())["shape"][0])
     return int(FeatureStore(folder.parent.parent).meta["tiles"])
 
 
-def _lost_rows(folder: Path, chunks: int, meta: Mapping[str, Any]) -> Iterator[np.ndarray]:
-    """Chunk by chunk, which rows are NaN, (chunk_tiles,) bool."""
-    for name in chunk_names(chunks * meta["chunk_tiles"], meta["chunk_tiles"]):
-        data = (folder / name).read_bytes()[:-CRC_BYTES]
-        values = np.frombuffer(data, np.dtype(meta["dtype"]).newbyteorder("<")).reshape(-1, meta["dim"])
-        yield np.isnan(values[:, 0])
+def _lost_rows(folder: StorePath, records: Records, meta: Mapping[str, Any]) -> np.ndarray | None:
+    """Which rows are NaN, (N,) bool; None where a chunk differs from its record. A few chunks at a time are held."""
+    tiles = _rows(folder, records)
+    names = chunk_names(tiles, meta["chunk_tiles"])
+
+    def lost(name: str) -> np.ndarray | None:
+        data, record = _bytes_of(folder / name), records.get(name, {})
+        if data is None or sha256(data).hexdigest() != record.get("sha256"):
+            return None
+        values = np.frombuffer(data[:-CRC_BYTES], np.dtype(meta["dtype"]).newbyteorder("<")).reshape(-1, meta["dim"])
+        return np.isnan(values[:, 0])  # (chunk_tiles,)
+
+    found = for_each(folder, lost, names)
+    whole = [one for one in found if one is not None]
+    return np.concatenate(whole)[:tiles] if len(whole) == len(names) else None
 
 
-def _reasons(folder: Path, records: Records) -> list[str] | None:
+def _bytes_of(path: StorePath) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _reasons(folder: StorePath, records: Records) -> list[str] | None:
     if not agrees(folder / "bad/zarr.json", records.get("bad/zarr.json")):
         return None
     return list(json.loads((folder / "bad/zarr.json").read_bytes())["attributes"]["reasons"])

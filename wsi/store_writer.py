@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from wsi.checked_note import note_checked, unchanged
+from wsi.checked_note import forget_checked, note_checked, unchanged
 from wsi.errors import CorruptStoreError, RecipeMismatchError
 from wsi.files import (
     file_record,
@@ -188,6 +188,7 @@ class FeatureWriter:
         check_lock(self.store)
         remove_tree(self.stage)
         remove_tree(self.journal.parent)
+        forget_checked(self.target)
 
     def _sweep(self) -> None:
         """Remove what interrupted writes and publications left in the stage."""

@@ -1,92 +1,44 @@
 """What a feature store promises, on a disk, in a bucket of a server, and in a bucket held in memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from mil.encoders.toy import CARD
 from tests.s3_server import BUCKET, s3_server
+from tests.store_places import (
+    BAD,
+    CHUNK,
+    GOOD,
+    GRID,
+    INFO,
+    RECIPE,
+    TISSUE,
+    VALUES,
+    Crash,
+    contents,
+    damage_of,
+    dying,
+    flip,
+    hidden,
+    in_memory,
+    leases_of_the_dead_end_at_once,
+    run,
+    write,
+)
 from wsi import far_chunks, lease, object_store
 from wsi.errors import CorruptStoreError, RecipeMismatchError, StoreBusyError, UsageError
-from wsi.files import files_below, is_hidden, remove_tree
-from wsi.slide import SlideInfo
-from wsi.store import FeatureStore, open_stores, store_path, store_paths, unfinished, verify_folder
+from wsi.files import files_below, remove_tree
+from wsi.store import FeatureStore, open_stores, store_paths, unfinished
 from wsi.store_url import StorePath, StoreUrl
-from wsi.store_writer import begin_features, feature_folders, publish_grid, reopen_damaged, settle, slide_lock
-from wsi.tiles import BadTile, TileSpec, tile_grid
-from wsi.tissue import TissueMask
+from wsi.store_writer import begin_features, feature_folders, publish_grid, reopen_damaged, slide_lock
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto.server")
-
-INFO = SlideInfo("s 1", "x", "x", ((700, 500),), (1.0,), (0.5, 0.5), "x", None, (0, 0, 700, 500), "ab" * 32)
-SPEC = TileSpec(tile_px=64, mpp=0.5, stride_px=64)
-TISSUE = TissueMask(np.ones((50, 70), bool), (10.0, 10.0), (0, 0), (0.5, 0.5))
-GRID = tile_grid(INFO, TISSUE, SPEC)
-RECIPE = {"tiles": SPEC.to_dict(), "tissue": {"method": "x"}}
-VALUES = np.random.default_rng(1).random((len(GRID), CARD.dim)).astype(np.float16)
-BAD = (BadTile(5, "level 0: torn"), BadTile(40, "level 0: burnt"))
-CHUNK = 16
-GOOD = np.setdiff1d(np.arange(len(GRID)), [one.row for one in BAD])
-
-
-def write(writer: Any, chunks: list[int] | None = None) -> None:
-    for chunk in writer.todo() if chunks is None else chunks:
-        rows = writer.rows(chunk)
-        bad = tuple(one for one in BAD if one.row in rows)
-        good = np.setdiff1d(rows, [one.row for one in bad])
-        writer.write(chunk, good, VALUES[good], bad)
-
-
-def run(root: StorePath, only: list[int] | None = None, info: SlideInfo = INFO) -> int:
-    """What an extraction does, with a store that is there or not; gives the number of chunks computed."""
-    with slide_lock(root, info.slide_id):
-        target = store_path(root, info.slide_id)
-        settle(target)
-        try:
-            store = FeatureStore(target)
-            whole = not verify_folder(target)
-        except CorruptStoreError:
-            whole = False
-        if not whole:
-            store = publish_grid(root, info, TISSUE, GRID, RECIPE)
-        if "toy" in store.encoders and not reopen_damaged(store, CARD.to_dict()):
-            return 0
-        writer = begin_features(store, CARD.to_dict(), chunk_tiles=CHUNK)
-        todo = writer.todo()
-        write(writer, only)
-        if only is None:
-            writer.publish()
-        return len(todo)
-
-
-def contents(folder: StorePath) -> dict[str, bytes]:
-    """What is published."""
-    return {name: (folder / name).read_bytes() for name in files_below(folder) if not is_hidden(name)}
-
-
-def hidden(root: StorePath) -> list[str]:
-    """What a run has left beside it, but for the note of what was compared."""
-    return [name for name in files_below(root) if is_hidden(name) and not name.endswith("/.toy.checked.json")]
-
-
-def flip(path: StorePath, place: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[place] ^= 4
-    path.write_bytes(bytes(data))
-
-
-def damage_of(store: StorePath) -> list[Any]:
-    """What `verify` finds, or what opening the store says."""
-    try:
-        return list(FeatureStore(store).verify())
-    except CorruptStoreError as error:
-        return [error]
 
 
 @pytest.fixture(params=["disk", "memory", pytest.param("server", marks=pytest.mark.services)])
@@ -102,13 +54,6 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     else:
         with s3_server(monkeypatch):
             yield StoreUrl(f"s3://{BUCKET}/a b", run="test")
-
-
-def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    from obstore.store import MemoryStore
-
-    held = MemoryStore()
-    monkeypatch.setattr(object_store, "_bucket", lambda name: held)
 
 
 @pytest.fixture(scope="module")
@@ -290,39 +235,16 @@ def test_a_run_that_lost_its_lease_changes_nothing_any_more(monkeypatch: pytest.
     assert run(other) == 0
 
 
-class Crash(BaseException):
-    """The process dies here."""
-
-
-def dying(monkeypatch: pytest.MonkeyPatch, left: int) -> None:
-    """Let only so many changes of the bucket through."""
-    put, remove = object_store._put, object_store.remove
-
-    def count(call: Callable, *given: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise Crash
-        return call(*given)
-
-    monkeypatch.setattr(object_store, "_put", lambda *given: count(put, *given))
-    monkeypatch.setattr(object_store, "remove", lambda urls: [count(remove, [url]) for url in list(urls)])
-
-
 @pytest.mark.parametrize("damaged", ["", "features/toy/values/c/2/0", "features/toy/bad/c/0", "coords/c/0/0"])
 def test_a_crash_at_any_change_of_a_bucket_loses_and_shows_nothing_wrong(
     monkeypatch: pytest.MonkeyPatch, expected: dict[str, bytes], damaged: str
 ) -> None:
     """Die before the n-th change, for every n; look as a reader does; run again."""
-    monkeypatch.setattr(lease, "LEASE_S", -1.0)  # a lease of the dead is taken over at once
-    monkeypatch.setattr(lease._Lease, "start", lambda self: None)
-    monkeypatch.setattr(lease._Lease, "release", lambda self: self._place.unlink())
-    far_chunks._checked.clear()
+    leases_of_the_dead_end_at_once(monkeypatch)
     root = StoreUrl("s3://stores/a b")
     target = root / "s 1.zarr"
     for changes in range(1000):
         in_memory(monkeypatch)
-        lease._checked_buckets.clear()
         if damaged:
             run(root)
             flip(target / damaged, 20)

@@ -150,9 +150,11 @@ def test_a_killed_extraction_goes_on_and_ends_in_the_same_bytes(
 
 
 def test_two_runs_at_once_write_nothing_twice(
-    server: S3Server, small_svs: Path, local: dict[str, bytes], tmp_path: Path
+    server: S3Server, small_svs: Path, local: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = StoreUrl(f"s3://{BUCKET}/both")
+    # Without bokeh each scheduler tries this import anew and fails, in which two threads disturb each other.
+    monkeypatch.setitem(sys.modules, "distributed.dashboard.scheduler", None)
     with connect(0):  # Dask's own imports are not made for two threads at once
         pass
     summaries = []

@@ -83,6 +83,16 @@ def test_a_lease_that_is_renewed_is_not_taken_over(monkeypatch: pytest.MonkeyPat
             time.sleep(0.02)
 
 
+def test_a_lease_is_waited_for_as_long_as_one_of_the_dead_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEASE_S", 0.8)
+    dead(OTHERS)
+    with lease(MINE, "s", wait_s=20.0):
+        check_lease(MINE, "s")
+        with pytest.raises(StoreBusyError), lease(OTHERS, "s", wait_s=0.3):
+            pass
+    assert object_store.below(StoreUrl("s3://stores")) == {}
+
+
 def test_who_lost_a_lease_does_not_remove_that_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module._Lease, "_beat", lambda self: None)  # a process that is still
     with lease(OTHERS, "s"):

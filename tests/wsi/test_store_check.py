@@ -8,7 +8,17 @@ import pytest
 from tests.hostile.makers import flip
 from wsi import store_check as module
 from wsi.errors import UsageError
-from wsi.store_check import Finding, check_store, store_paths, unfinished_beside
+from wsi.store_check import (
+    FAR_STORES,
+    Finding,
+    check_store,
+    store_paths,
+    stores_at_once,
+    stores_folder,
+    unfinished_beside,
+)
+from wsi.store_url import StoreUrl
+from wsi.threads import usable_cores
 
 
 @pytest.fixture
@@ -66,3 +76,17 @@ def test_the_stores_of_a_folder(store: Path, tmp_path: Path) -> None:
     for nothing in (tmp_path / "notes", tmp_path / "absent", tmp_path / "absent.zarr"):
         with pytest.raises(UsageError):
             store_paths(nothing)
+
+
+def test_more_stores_of_a_bucket_than_cores_are_looked_at_at_once(tmp_path: Path) -> None:
+    far = StoreUrl("s3://stores/x")
+    assert (stores_at_once(far, 2), stores_at_once(tmp_path, 2)) == (2, 2)
+    assert stores_at_once(far, 0) == max(FAR_STORES, usable_cores())
+    assert stores_at_once(tmp_path, 0) == 0, "one a core, as `in_order` has it"
+
+
+def test_the_stores_of_a_run_lie_inside_it(tmp_path: Path) -> None:
+    assert stores_folder(tmp_path) == tmp_path
+    (tmp_path / "features/a.zarr").mkdir(parents=True)
+    assert stores_folder(tmp_path) == tmp_path / "features"
+    assert stores_folder(StoreUrl("s3://stores/x")) == StoreUrl("s3://stores/x")

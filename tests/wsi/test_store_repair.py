@@ -627,7 +627,7 @@ def test_no_damage_is_blessed(root: Path, expected: dict[str, bytes], seed: int)
 
 
 def test_an_error_names_its_store_and_ends_no_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import wsi.store_repair as module
+    import wsi.repair_grid as module
 
     def fail(error: Exception) -> Callable[[Path], object]:
         def raising(_: Path) -> object:

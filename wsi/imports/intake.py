@@ -4,7 +4,7 @@ A file is looked through to its end before anything is written. FORMAT.md, "Impo
 written; nothing is filled in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from wsi.errors import (
     NoTissueError,
     RecipeMismatchError,
     TooManyBadTilesError,
+    UnreachableStoreError,
     UnreadableFeaturesError,
     UnreadableSlideError,
     WsiError,
@@ -25,7 +26,9 @@ from wsi.imports import IMPORTS, ForeignFeatures, Hints
 from wsi.imports.h5_file import FeatureRows, open_h5
 from wsi.slide import MAX_SIDE_PX, SlideInfo, believable, hash_files
 from wsi.store import FeatureStore, grid_digest, store_path, verify_folder
+from wsi.store_url import StorePath, StoreUrl
 from wsi.store_writer import (
+    FeatureWriter,
     begin_features,
     check_recipe,
     feature_folders,
@@ -34,10 +37,14 @@ from wsi.store_writer import (
     settle,
     slide_lock,
 )
+from wsi.threads import in_order
 from wsi.tiles import BadTile
 
 IDENTITY = "imported-1:"
 """Begins the content hash of a slide of which only a file of features is known; the SHA-256 of that file follows."""
+
+FAR_WRITES = 4
+"""Chunks on their way to a bucket at once; some times as many wait for it in memory."""
 
 UNKNOWN = "unknown"
 NO_HINTS = Hints()
@@ -121,7 +128,7 @@ class _Intake:
     bad: tuple[BadTile, ...]
 
 
-def import_features(root: Path, one: FeatureFile, stated_encoder: str | None = None) -> Imported:
+def import_features(root: StorePath, one: FeatureFile, stated_encoder: str | None = None) -> Imported:
     """Take a file's features over into the slide's store; goes on where an earlier run stopped.
 
     Parameters
@@ -154,7 +161,7 @@ def import_features(root: Path, one: FeatureFile, stated_encoder: str | None = N
                 "import each encoder's files by themselves, with an --encoder name of their own"
             )
         intake = _take(one, found, digest)
-        with slide_lock(root, one.slide_id):
+        with slide_lock(root, one.slide_id, outlast=True):
             chunks = _write(root, intake)
         return Imported(digest, found.encoder, len(intake.order), len(intake.bad), chunks)
 
@@ -253,7 +260,7 @@ def _card(one: FeatureFile, found: ForeignFeatures, digest: str, left_out: int) 
     }
 
 
-def _write(root: Path, intake: _Intake) -> int:
+def _write(root: StorePath, intake: _Intake) -> int:
     """Write what is missing; gives the number of chunks that were."""
     path = store_path(root, intake.info.slide_id)
     settle(path)
@@ -264,17 +271,26 @@ def _write(root: Path, intake: _Intake) -> int:
         return 0
     writer = begin_features(store, intake.card)
     todo = writer.todo()
+    threads = FAR_WRITES if isinstance(path, StoreUrl) else 1
+    for _ in in_order(lambda read: writer.write(*read), _chunks(writer, intake, todo), threads):
+        pass
+    writer.publish()
+    return len(todo)
+
+
+def _chunks(
+    writer: FeatureWriter, intake: _Intake, todo: Sequence[int]
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, tuple[BadTile, ...]]]:
+    """What is to be written of each chunk, read from the file one after the other."""
     bad_rows = np.array([one.row for one in intake.bad], np.int64)
     for chunk in todo:
         rows = writer.rows(chunk)
         good = np.setdiff1d(rows, bad_rows)
         bad = tuple(one for one in intake.bad if rows[0] <= one.row <= rows[-1])
-        writer.write(chunk, good, intake.values.read(intake.order[good]), bad)
-    writer.publish()
-    return len(todo)
+        yield chunk, good, intake.values.read(intake.order[good]), bad
 
 
-def _fitting(path: Path, intake: _Intake) -> FeatureStore | None:
+def _fitting(path: StorePath, intake: _Intake) -> FeatureStore | None:
     """The store that is there, if these features belong into it; None where there is none, or no features to lose.
 
     Raises
@@ -292,6 +308,8 @@ def _fitting(path: Path, intake: _Intake) -> FeatureStore | None:
         if feature_folders(path):
             raise
         return None
+    except UnreachableStoreError:
+        raise
     except WsiError:
         return None
     return store

@@ -22,6 +22,7 @@ from tests.wsi.imports.makers import (
     write_trident,
 )
 from wsi.errors import (
+    CorruptStoreError,
     MissingMppError,
     RecipeMismatchError,
     TooManyBadTilesError,
@@ -33,6 +34,7 @@ from wsi.imports import Hints
 from wsi.imports.intake import NOT_FINITE, FeatureFile, import_features
 from wsi.slide import SlideInfo
 from wsi.store import FeatureStore
+from wsi.store_repair import repair_slide
 from wsi.store_writer import FeatureWriter, check_recipe
 from wsi.tiles import TileSpec
 
@@ -309,6 +311,28 @@ def test_damage_is_repaired_from_the_file(trident: Path, tmp_path: Path, damaged
     import_features(tmp_path / "stores", one(trident))
     before = contents(tmp_path / "stores")
     flip(tmp_path / "stores" / "s.zarr" / damaged, 9)
+    import_features(tmp_path / "stores", one(trident))
+    assert contents(tmp_path / "stores") == before
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        ("zarr.json", "its grid is damaged (zarr.json): import makes it again and keeps the features"),
+        ("coords/c/0/0", "its grid is damaged (coords/c/0/0): import makes it again and keeps the features"),
+        ("features/uni/zarr.json", "uni is damaged (zarr.json): import computes it again"),
+        ("features/uni/values/c/0/0", "uni for import"),
+    ],
+)
+def test_import_is_named_as_the_cure(trident: Path, tmp_path: Path, damaged: str, said: str) -> None:
+    import_features(tmp_path / "stores", one(trident))
+    before = contents(tmp_path / "stores")
+    flip(tmp_path / "stores" / "s.zarr" / damaged, 9)
+    if "/c/" in damaged:
+        store = FeatureStore(tmp_path / "stores" / "s.zarr")
+        with pytest.raises(CorruptStoreError, match="run `histograde import` on its file again to repair it"):
+            _ = store.coords, store.features("uni")
+    assert repair_slide(tmp_path / "stores", "s").left == [said]
     import_features(tmp_path / "stores", one(trident))
     assert contents(tmp_path / "stores") == before
 
