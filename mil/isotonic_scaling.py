@@ -1,0 +1,67 @@
+"""Isotonic scaling: probabilities through rising curves of any shape. Numpy only.
+
+Zadrozny, Elkan: Transforming Classifier Scores into Accurate Multiclass Probability Estimates, KDD 2002: a curve for
+each class against the rest, then shares of the sum. https://doi.org/10.1145/775047.775151
+Grades have an order, so there the curves are those of the questions "is it higher than k?".
+
+It takes hundreds of slides: below that its steps follow chance (Niculescu-Mizil, Caruana: Predicting Good
+Probabilities With Supervised Learning, ICML 2005, find sigmoids better under about 1,000).
+"""
+
+import numpy as np
+
+from mil.calibration import Link
+from mil.isotonic import IsotonicCurve, falling
+from mil.links import from_exceeding
+from mil.ordinal_scaling import exceeding
+from wsi.errors import UsageError
+
+
+class IsotonicScaling:
+    """A rising curve for each class, or for each limit between grades.
+
+    A curve ends at 1 / (n + 2) and (n + 1) / (n + 2) (Laplace's rule of succession): n slides cannot show that
+    something never happens.
+
+    Parameters
+    ----------
+    link : callable
+        (n, L) logits to (n, C) probabilities.
+    ordered : bool
+        Whether the classes are grades.
+    """
+
+    def __init__(self, link: Link, ordered: bool = False):
+        self.link = link
+        self.ordered = ordered
+
+    def fit(self, logits: np.ndarray, targets: np.ndarray) -> "IsotonicScaling":
+        """Find `curves_`, C of them or C-1 for grades.
+
+        Parameters
+        ----------
+        logits : ndarray (n, L)
+            Of slides that the model was not trained on.
+        targets : ndarray (n,) int
+        """
+        if len(logits) == 0:
+            raise UsageError("calibration needs at least one held-out slide")
+        scores = self._scores(logits)  # (n, C) or (n, C-1)
+        number = np.arange(scores.shape[1])
+        aim = np.asarray(targets)[:, None]
+        holds = aim > number if self.ordered else aim == number
+        least = 1 / (len(scores) + 2)
+        self.curves_ = [IsotonicCurve(least, 1 - least).fit(scores[:, k], holds[:, k]) for k in number]
+        return self
+
+    def transform(self, logits: np.ndarray) -> np.ndarray:
+        """(..., L) logits to (..., C) calibrated probabilities."""
+        scores = self._scores(logits)
+        found = np.stack([curve(scores[..., k]) for k, curve in enumerate(self.curves_)], axis=-1)
+        if self.ordered:
+            return from_exceeding(falling(found))
+        return np.asarray(found / found.sum(axis=-1, keepdims=True))
+
+    def _scores(self, logits: np.ndarray) -> np.ndarray:
+        probabilities = self.link(np.asarray(logits, dtype=np.float64))
+        return exceeding(probabilities) if self.ordered else probabilities

@@ -1,0 +1,105 @@
+"""Ordinal scaling: one slope for all grades and an offset for each question "is it higher than k?". Numpy only.
+
+Platt: Probabilistic Outputs for Support Vector Machines, 1999, asked of each threshold of a cumulative model
+(McCullagh: Regression Models for Ordinal Data, 1980, https://doi.org/10.1111/j.2517-6161.1980.tb01109.x):
+
+    P'(y > k) = sigmoid(a g_k + b_k),   g_k = log odds of the model's own P(y > k)
+
+Questions share the slope, as one axis of severity asks; the offsets move the limits between grades. Where offsets
+put two questions in the wrong order for a slide, the nearest falling sequence is taken.
+"""
+
+import numpy as np
+
+from mil.calibration import Link
+from mil.isotonic import falling
+from mil.links import from_exceeding, sigmoid
+from wsi.errors import UsageError
+
+LEAST_PROBABILITY = 1e-12
+MOST_STEPS = 100
+
+
+class OrdinalScaling:
+    """Least sum of binary log losses over the questions, as CORAL's, with Platt's targets.
+
+    Platt's targets are (n+ + 1) / (n+ + 2) and 1 / (n- + 2) instead of 1 and 0: so the fit is finite where
+    no slide, or every slide, is above a grade.
+
+    Parameters
+    ----------
+    link : callable
+        (n, L) logits to (n, C) probabilities of grades in their order.
+    """
+
+    def __init__(self, link: Link):
+        self.link = link
+
+    def fit(self, logits: np.ndarray, targets: np.ndarray) -> "OrdinalScaling":
+        """Find `slope_` (not negative; 0 says that the logits carry nothing) and `offset_` (C-1,).
+
+        Parameters
+        ----------
+        logits : ndarray (n, L)
+            Of slides that the model was not trained on.
+        targets : ndarray (n,) int
+        """
+        if len(logits) == 0:
+            raise UsageError("calibration needs at least one held-out slide")
+        odds = self._log_odds(logits)  # (n, C-1)
+        wanted = _platt_targets(np.asarray(targets)[:, None] > np.arange(odds.shape[1]))  # (n, C-1)
+        self.slope_, self.offset_ = _newton(odds, wanted)
+        if self.slope_ < 0:
+            self.slope_, self.offset_ = _newton(np.zeros_like(odds), wanted)
+            self.slope_ = 0.0
+        return self
+
+    def transform(self, logits: np.ndarray) -> np.ndarray:
+        """(..., L) logits to (..., C) calibrated probabilities."""
+        return from_exceeding(falling(sigmoid(self.slope_ * self._log_odds(logits) + self.offset_)))
+
+    def _log_odds(self, logits: np.ndarray) -> np.ndarray:
+        return log_odds(exceeding(self.link(np.asarray(logits, dtype=np.float64))))
+
+
+def exceeding(probabilities: np.ndarray) -> np.ndarray:
+    """P(y = k) (..., C) to P(y > k) (..., C-1), summed from the top so that small ones keep their digits."""
+    return np.asarray(np.cumsum(probabilities[..., ::-1], axis=-1)[..., -2::-1])
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p)), at most 27.6 in size."""
+    inside = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return np.asarray(np.log(inside) - np.log1p(-inside))
+
+
+def _platt_targets(higher: np.ndarray) -> np.ndarray:
+    above = higher.sum(axis=0)
+    return np.where(higher, (above + 1) / (above + 2), 1 / (len(higher) - above + 2))
+
+
+def _newton(odds: np.ndarray, wanted: np.ndarray) -> tuple[float, np.ndarray]:
+    """Newton's method with halved steps; the loss is convex, and Platt's targets keep its minimum finite."""
+    questions = odds.shape[1]
+    parameters = np.concatenate([[1.0], np.zeros(questions)])  # (1 + C-1): a, b
+    loss = _loss(parameters, odds, wanted)
+    for _ in range(MOST_STEPS):
+        p = sigmoid(parameters[0] * odds + parameters[1:])  # (n, C-1)
+        gradient = np.concatenate([[((p - wanted) * odds).sum()], (p - wanted).sum(axis=0)])
+        weight = p * (1 - p)
+        curvature = np.diag(np.concatenate([[(weight * odds**2).sum()], weight.sum(axis=0)]))
+        curvature[0, 1:] = curvature[1:, 0] = (weight * odds).sum(axis=0)
+        # The ridge matters only where all odds are equal, or all slides so sure that nothing curves.
+        step = np.linalg.solve(curvature + 1e-9 * np.eye(questions + 1), gradient)
+        size = 1.0
+        while (tried := _loss(parameters - size * step, odds, wanted)) > loss and size > 1e-10:
+            size /= 2
+        parameters, fell, loss = parameters - size * step, loss - tried, tried
+        if fell <= 1e-12 * max(1.0, loss):
+            break
+    return float(parameters[0]), parameters[1:]
+
+
+def _loss(parameters: np.ndarray, odds: np.ndarray, wanted: np.ndarray) -> float:
+    scores = parameters[0] * odds + parameters[1:]
+    return float((np.logaddexp(0, scores) - wanted * scores).sum())
