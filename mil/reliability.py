@@ -1,20 +1,17 @@
 """What a reliability diagram shows, how sure it is, and what the Brier score is made of. Numpy only.
 
-Wilson: Probable inference, the law of succession, and statistical inference, 1927: intervals of shares.
-Korn, Graubard: Confidence intervals for proportions with small expected number of positive counts, 1998: with as
-many independent slides as the patients are worth.
 Dimitriadis, Gneiting, Jordan: Stable reliability diagrams for probabilistic classifiers, PNAS 2021: an isotonic curve
 instead of bins, and the score in three parts without bins. https://doi.org/10.1073/pnas.2016191118
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from mil.calibration_error import class_questions, equal_mass
 from mil.isotonic import IsotonicCurve
+from mil.shares import wilson, worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +56,12 @@ def reliability(
     """
     happened = np.asarray(happened, dtype=bool)
     cut = equal_mass(probability, happened, bins)
-    who = np.arange(len(happened)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
-    inside = [np.unique(who[cut.member == b], return_inverse=True)[1] for b in range(len(cut.count))]
-    worth = np.array([_worth(happened[cut.member == b], group) for b, group in enumerate(inside)])
-    low, high = wilson(cut.observed, worth, level)
-    count = np.array([group.max() + 1 for group in inside], dtype=np.int64)
+    who = np.arange(len(happened)) if patients is None else np.asarray(patients)
+    members = [cut.member == b for b in range(len(cut.count))]
+    trials = np.array([worth(happened[inside], who[inside]) for inside in members])
+    low, high = wilson(cut.observed, trials, level)
+    count = np.array([len(np.unique(who[inside])) for inside in members], dtype=np.int64)
     return Reliability(cut.predicted, cut.observed, low, high, cut.count, count, level)
-
-
-def wilson(share: np.ndarray, count: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of Wilson's interval for shares out of `count` independent trials."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share, count = np.asarray(share, dtype=np.float64), np.asarray(count, dtype=np.float64)
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    # At shares of 0 and 1 an end is the share itself, but for rounding.
-    return np.clip(middle - half, 0, share), np.clip(middle + half, share, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +102,3 @@ def brier_parts(targets: np.ndarray, probabilities: np.ndarray) -> BrierParts:
         parts += [((guess - truth) ** 2).mean() for guess in (p, fitted, np.full(len(p), truth.mean()))]
     score, calibrated, constant = (float(part) for part in parts)
     return BrierParts(score, score - calibrated, constant - calibrated, constant)
-
-
-def _worth(happened: np.ndarray, group: np.ndarray) -> float:
-    """As how many independent slides these count: the variance by patient tells, patients bound it from below."""
-    count, members = len(happened), int(group.max()) + 1
-    share = happened.mean()
-    spread = np.bincount(group, happened - share)
-    if members == count or not 0 < share < 1 or members < 2:
-        return float(members)
-    variance = (spread**2).sum() * members / (members - 1) / count**2
-    return float(np.clip(share * (1 - share) / variance if variance > 0 else count, min(members, count), count))

@@ -1,12 +1,11 @@
 import numpy as np
-import pytest
-from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss
 
 from mil.metrics import brier
-from mil.reliability import brier_parts, reliability, wilson
+from mil.reliability import brier_parts, reliability
+from mil.shares import wilson
 
 
 def drawn(n, seed=0):
@@ -21,13 +20,6 @@ def test_points_are_those_of_scikit_learn():
     observed, predicted = calibration_curve(happened, p, n_bins=10, strategy="quantile")
     np.testing.assert_allclose(found.predicted, predicted, atol=1e-8)
     np.testing.assert_allclose(found.observed, observed, atol=1e-8)
-
-
-@pytest.mark.parametrize(("hits", "n"), [(0, 5), (3, 17), (10, 10), (400, 1000)])
-def test_wilson_is_that_of_scipy(hits, n):
-    expected = binomtest(hits, n).proportion_ci(0.9, method="wilson")
-    low, high = wilson(hits / n, n, 0.9)
-    np.testing.assert_allclose([low, high], [expected.low, expected.high], atol=1e-12)
 
 
 def test_intervals_hold_the_true_share():
