@@ -143,7 +143,7 @@ def binomial_bound(errors: int, count: int, delta: float) -> float:
     number = np.arange(errors + 1)
     ways = np.array([lgamma(count + 1) - lgamma(k + 1) - lgamma(count - k + 1) for k in number.tolist()])
     low, high = 0.0, 1.0
-    for _ in range(60):
+    for _ in range(40):
         rate = (low + high) / 2
         terms = ways + number * log(rate) + (count - number) * log(1 - rate) if rate < 1 else np.full(1, -np.inf)
         low, high = (rate, high) if np.exp(terms).sum() > delta else (low, rate)
