@@ -161,16 +161,23 @@ class ConformalSets:
         *,
         sites: Sequence[str] | np.ndarray | None = None,
         uniform: np.ndarray | None = None,
+        best: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Which classes each slide's set holds, (m, C) bool. Parameters as of `p_values`.
+        """Which classes each slide's set holds, (m, C) bool. The first parameters are those of `p_values`.
 
-        The most probable class is always in, so that no set is empty; with "ordinal" the grades between those of a set
-        are in as well. Both only add, so the promise stands.
+        The best class is always in, so that no set is empty; with "ordinal" the grades between those of a set are in as
+        well. Both only add, so the promise stands.
+
+        Parameters
+        ----------
+        best : ndarray (m,) int, optional
+            The class that a slide is given; without it the most probable on average over the folds.
         """
         usual = self.p_values(probabilities, sites=sites, uniform=uniform)
         held = usual > float(self.error) + 1e-12  # p-values differ by far more than rounding
-        mean = np.asarray(probabilities).reshape(len(usual), -1, self.n_classes_).mean(axis=1)
-        held[np.arange(len(held)), mean.argmax(axis=1)] = True
+        if best is None:
+            best = np.asarray(probabilities).reshape(len(usual), -1, self.n_classes_).mean(axis=1).argmax(axis=1)
+        held[np.arange(len(held)), best] = True
         return filled(held) if self.score == "ordinal" else held
 
     def promised(self, patients: int) -> float:

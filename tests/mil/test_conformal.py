@@ -208,6 +208,16 @@ def test_sets_of_grades_are_intervals_that_hold_the_best_grade(within):
     assert held[np.arange(200), each.mean(axis=1).argmax(axis=1)].all()
 
 
+def test_the_class_that_is_told_is_in_the_set():
+    p, y = drawn(50, np.random.default_rng(12))
+    sets = ConformalSets("ordinal", 0.5).fit(p, y)
+    told = 3 - p.argmax(axis=1)
+    held = sets.sets(p, best=told)
+    assert held[np.arange(50), told].all()
+    assert (held >= (sets.p_values(p) > 0.5)).all()
+    assert (np.abs(np.diff(np.pad(held, ((0, 0), (1, 1))).astype(int), axis=1)).sum(axis=1) == 2).all()
+
+
 def test_order_of_slides_and_names_of_patients_do_not_matter():
     rng = np.random.default_rng(10)
     p, y = drawn(80, rng)
