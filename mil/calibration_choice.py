@@ -8,7 +8,7 @@ estimation when using cross-validation for model selection, 2006, https://doi.or
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from mil.cohort import Task
 from mil.isotonic_scaling import IsotonicScaling
 from mil.ordinal_scaling import OrdinalScaling
 from mil.vector_scaling import VectorScaling
-from wsi.errors import UsageError
+from wsi.errors import RecipeMismatchError, UsageError
 
 
 class Calibrator(Protocol):
@@ -26,6 +26,10 @@ class Calibrator(Protocol):
     def fit(self, logits: np.ndarray, targets: np.ndarray) -> "Calibrator": ...
 
     def transform(self, logits: np.ndarray) -> np.ndarray: ...
+
+    def parameters(self) -> dict[str, Any]: ...
+
+    def restore(self, parameters: Mapping[str, Any]) -> "Calibrator": ...
 
 
 Methods = Mapping[str, Callable[[], Calibrator]]
@@ -52,6 +56,11 @@ class CalibrationChoice:
     log_loss: Mapping[str, float]
     note: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        told = {"method": self.method, "log_loss": dict(self.log_loss), "note": self.note}
+        return told | self.calibrator.parameters()
+
 
 def calibration_methods(task: Task, link: Link) -> dict[str, Callable[[], Calibrator]]:
     """The methods that suit a task, those with the fewest numbers to fit first."""
@@ -60,6 +69,24 @@ def calibration_methods(task: Task, link: Link) -> dict[str, Callable[[], Calibr
     isotonic = {"isotonic": lambda: IsotonicScaling(link, ordered=task == "grade")}
     ordinal = {"ordinal": lambda: OrdinalScaling(link)} if task == "grade" else {}
     return {**temperature, **ordinal, **vector, **isotonic}
+
+
+def load_calibrator(saved: Mapping[str, Any], link: Link) -> Calibrator:
+    """A fitted calibrator from the plain values of `CalibrationChoice.to_dict`, or of any section that has them.
+
+    So also from the calibration of a model folder that knows temperature only.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If it is of a method that this program does not know.
+    """
+    methods = calibration_methods("grade", link)
+    if (name := saved.get("method")) not in methods:
+        raise RecipeMismatchError(
+            f"calibration by {name!r}; this program knows {', '.join(methods)}: use the histograde that made it"
+        )
+    return methods[name]().restore(saved)
 
 
 def held_out_probabilities(

@@ -23,10 +23,10 @@ By class or by site (Mondrian) the same holds within each, with the patients of 
 from each network as it is, or scaled alike for calibration and new slides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -201,6 +201,32 @@ class ConformalSets:
             for name, count in known.items()
             if count < self.least_patients
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that sets for new slides need, as plain values for JSON; names no slide and no patient."""
+        return {
+            "score": self.score,
+            "coverage": self.coverage,
+            "within": self.within,
+            "n_classes": self.n_classes_,
+            "patients": [[stratum, count] for stratum, count in self.patients_.items()],
+            "slides": {
+                "score": self.scores_.tolist(),
+                "fold": self.fold_.tolist(),
+                "stratum": self.stratum_.tolist(),
+                "weight": self._weight.tolist(),
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> "ConformalSets":
+        """Fitted sets from what `to_dict` gave."""
+        sets, slides = cls(saved["score"], saved["coverage"], saved["within"]), saved["slides"]
+        sets.n_classes_ = int(saved["n_classes"])
+        sets.patients_ = {stratum: int(count) for stratum, count in saved["patients"]}
+        sets.scores_, sets._weight = (np.array(slides[name], dtype=np.float64) for name in ("score", "weight"))
+        sets.fold_, sets.stratum_ = np.array(slides["fold"], dtype=np.int64), np.array(slides["stratum"])
+        return sets
 
     def _usual(self, scores: np.ndarray, stratum: int | str) -> np.ndarray:
         """p-values of scores (m, K) or (m, C, K) among the calibration slides of a stratum."""

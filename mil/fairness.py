@@ -8,14 +8,14 @@ them fair, or unfair, would be guessing.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from math import isnan, nan
+from math import isfinite, isnan, nan
 from typing import Any
 
 import numpy as np
 
 from mil.cohort import Cohort, Task
 from mil.gap_test import Gap, gap_test, holm
-from mil.intervals import Interval, bootstrap, measures
+from mil.intervals import Interval, measures, score
 from wsi.errors import UsageError
 
 LEAST_PATIENTS = 20
@@ -180,22 +180,21 @@ def _judged(
     """One column, not corrected for the others yet."""
     count = {str(value): len(np.unique(who[values == value])) for value in np.unique(values) if value}
     large = [value for value, patients in count.items() if patients >= least_patients]
-    measured = measures(task, arrays[2].shape[1])
     groups = []
     for value in large:
         rows = np.flatnonzero(values == value)
-        parts = [array[rows] for array in arrays]
+        y, k, p = (array[rows] for array in arrays)
         known = {
-            name: bootstrap(measure, *parts, groups=who[rows], n=n, seed=seed)
-            for name, measure in measured.items()
-            if np.isfinite(measure(*parts))
+            name: one
+            for name, one in score(task, y, k, p, who[rows].tolist(), n, seed).items()
+            if isfinite(one.estimate)
         }
         groups.append(GroupScore(value, len(rows), count[value], known))
     gaps = {}
     if len(large) > 1:
         rows = np.flatnonzero(np.isin(values, large))
         y, k, p = (array[rows] for array in arrays)
-        gaps = gap_test(measured, y, k, p, values[rows], who[rows], n, seed)
+        gaps = gap_test(measures(task, p.shape[1]), y, k, p, values[rows], who[rows], n, seed)
     return ColumnAudit(column, tuple(groups), gaps, {}, _notes(column, values, count, least_patients, groups, gaps))
 
 

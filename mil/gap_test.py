@@ -13,12 +13,13 @@ gap is measured anew. Two things make that right for slides:
 Holm: A simple sequentially rejective multiple test procedure, 1979.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mil.intervals import Measure
+Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+"""targets (n,), predicted (n,), probabilities (n, C) to a number."""
 
 LOWER_IS_BETTER = frozenset({"mae", "rmse", "log_loss", "brier", "ece"})
 
@@ -45,7 +46,7 @@ class Gap:
 
 
 def gap_test(
-    measures: Mapping[str, Measure],
+    measures: Mapping[str, Metric],
     targets: np.ndarray,
     predicted: np.ndarray,
     probabilities: np.ndarray,
@@ -124,7 +125,7 @@ def _exchanged(unit_group: np.ndarray, stratum: np.ndarray, rng: np.random.Gener
 
 
 def _table(
-    measures: Mapping[str, Measure], columns: tuple[np.ndarray, np.ndarray, np.ndarray], group: np.ndarray, groups: int
+    measures: Mapping[str, Metric], columns: tuple[np.ndarray, np.ndarray, np.ndarray], group: np.ndarray, groups: int
 ) -> np.ndarray:
     """Every metric (rows) in every group (columns); NaN where it is not defined."""
     found = np.full((len(measures), groups), np.nan)

@@ -5,6 +5,8 @@ in the wrong order are pooled into their mean until none does. The result minimi
 all f that do not fall.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from wsi.errors import UsageError
@@ -34,6 +36,11 @@ class IsotonicCurve:
             raise UsageError(f"an isotonic curve needs finite points, at least one; found {len(x)}")
         self.x_, place, weight = np.unique(x, return_inverse=True, return_counts=True)
         self.y_ = np.clip(pool_adjacent(np.bincount(place, y) / weight, weight), self.least, self.most)
+        return self
+
+    def restore(self, x: Sequence[float], y: Sequence[float]) -> "IsotonicCurve":
+        """Take over the points of a fitted curve."""
+        self.x_, self.y_ = np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)
         return self
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

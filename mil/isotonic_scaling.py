@@ -8,6 +8,9 @@ It takes hundreds of slides: below that its steps follow chance (Niculescu-Mizil
 Probabilities With Supervised Learning, ICML 2005, find sigmoids better under about 1,000).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from mil.calibration import Link
@@ -61,6 +64,16 @@ class IsotonicScaling:
         if self.ordered:
             return from_exceeding(falling(found))
         return np.asarray(found / found.sum(axis=-1, keepdims=True))
+
+    def parameters(self) -> dict[str, Any]:
+        """What was fitted, as plain values for JSON."""
+        return {"ordered": self.ordered, "curves": [[one.x_.tolist(), one.y_.tolist()] for one in self.curves_]}
+
+    def restore(self, parameters: Mapping[str, Any]) -> "IsotonicScaling":
+        """Take over what `parameters` gave instead of a fit."""
+        self.ordered = bool(parameters["ordered"])
+        self.curves_ = [IsotonicCurve().restore(x, y) for x, y in parameters["curves"]]
+        return self
 
     def _scores(self, logits: np.ndarray) -> np.ndarray:
         probabilities = self.link(np.asarray(logits, dtype=np.float64))

@@ -9,6 +9,9 @@ Questions share the slope, as one axis of severity asks; the offsets move the li
 put two questions in the wrong order for a slide, the nearest falling sequence is taken.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from mil.calibration import Link
@@ -57,6 +60,15 @@ class OrdinalScaling:
     def transform(self, logits: np.ndarray) -> np.ndarray:
         """(..., L) logits to (..., C) calibrated probabilities."""
         return from_exceeding(falling(sigmoid(self.slope_ * self._log_odds(logits) + self.offset_)))
+
+    def parameters(self) -> dict[str, Any]:
+        """What was fitted, as plain values for JSON."""
+        return {"slope": self.slope_, "offset": self.offset_.tolist()}
+
+    def restore(self, parameters: Mapping[str, Any]) -> "OrdinalScaling":
+        """Take over what `parameters` gave instead of a fit."""
+        self.slope_, self.offset_ = float(parameters["slope"]), np.array(parameters["offset"], dtype=np.float64)
+        return self
 
     def _log_odds(self, logits: np.ndarray) -> np.ndarray:
         return log_odds(exceeding(self.link(np.asarray(logits, dtype=np.float64))))

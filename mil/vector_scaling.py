@@ -10,6 +10,9 @@ The logarithm of the probabilities stands for Guo's logits (the diagonal case of
 that it means the same for every link, and adding a number to all logits changes nothing.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from mil.calibration import Link
@@ -54,6 +57,15 @@ class VectorScaling:
     def transform(self, logits: np.ndarray) -> np.ndarray:
         """(..., L) logits to (..., C) calibrated probabilities."""
         return softmax(self.slope_ * self._logs(logits) + self.offset_)
+
+    def parameters(self) -> dict[str, Any]:
+        """What was fitted, as plain values for JSON."""
+        return {"slope": self.slope_.tolist(), "offset": self.offset_.tolist()}
+
+    def restore(self, parameters: Mapping[str, Any]) -> "VectorScaling":
+        """Take over what `parameters` gave instead of a fit."""
+        self.slope_, self.offset_ = (np.array(parameters[name], dtype=np.float64) for name in ("slope", "offset"))
+        return self
 
     def _logs(self, logits: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(self.link(np.asarray(logits, dtype=np.float64)), LEAST_PROBABILITY))

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -6,11 +8,12 @@ from mil.calibration_choice import (
     calibration_methods,
     choose_calibration,
     held_out_probabilities,
+    load_calibrator,
     nested_probabilities,
 )
 from mil.links import cumulative, softmax
 from mil.metrics import log_loss
-from wsi.errors import UsageError
+from wsi.errors import RecipeMismatchError, UsageError
 
 
 def drawn(n, slope=1.0, shift=(0.0, 0.0), seed=0):
@@ -128,3 +131,22 @@ def test_a_class_that_only_one_fold_holds():
         found = nested_probabilities(calibration_methods(task, cumulative), logits, targets, fold)
         assert np.isfinite(log_loss(targets, found))
         np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("task", ["grade", "class"])
+def test_every_method_is_the_same_from_its_plain_values(task):
+    logits, targets, fold = drawn(70)
+    for name, make in calibration_methods(task, cumulative).items():
+        choice = choose_calibration({name: make}, logits, targets, fold)
+        saved = json.loads(json.dumps(choice.to_dict()))
+        assert saved["method"] == name
+        found = load_calibrator(saved, cumulative).transform(logits)
+        np.testing.assert_array_equal(found, choice.calibrator.transform(logits))
+
+
+def test_the_calibration_of_older_model_folders_is_known_and_that_of_newer_ones_refused():
+    logits, _, _ = drawn(20)
+    saved = {"method": "temperature", "temperature": 2.0, "n_slides": 20, "nll_before": 1.0}
+    np.testing.assert_array_equal(load_calibrator(saved, cumulative).transform(logits), cumulative(logits / 2))
+    with pytest.raises(RecipeMismatchError, match="calibration by 'beta'; this program knows temperature, ordinal"):
+        load_calibrator({"method": "beta"}, cumulative)

@@ -1,3 +1,4 @@
+import json
 from fractions import Fraction
 
 import numpy as np
@@ -227,6 +228,19 @@ def test_order_of_slides_and_names_of_patients_do_not_matter():
     again = ConformalSets("aps").fit(p[other], y[other], fold[other], patients=[f"x{k}" for k in who[other]])
     np.testing.assert_allclose(one, again.p_values(each), atol=1e-12)
     np.testing.assert_array_equal(again.p_values(each[:1])[0], again.p_values(each)[0])
+
+
+@pytest.mark.parametrize("within", ["all", "class", "site"])
+def test_sets_are_the_same_from_their_plain_values(within):
+    rng = np.random.default_rng(13)
+    p, y = drawn(60, rng)
+    site, fold = rng.choice(["A", "B"], 60), np.arange(60) % 2
+    sets = ConformalSets("aps", 0.85, within).fit(p, y, fold, patients=np.arange(60) // 2, sites=site)
+    again = ConformalSets.from_dict(json.loads(json.dumps(sets.to_dict())))
+    each = np.stack([p, p[::-1]], axis=1)
+    np.testing.assert_array_equal(again.p_values(each, sites=site), sets.p_values(each, sites=site))
+    assert again.notes("abcd") == sets.notes("abcd")
+    assert again.promised(30) == sets.promised(30)
 
 
 def test_filled_and_in_words():

@@ -53,7 +53,7 @@ def test_groups_have_the_metrics_and_intervals_of_their_slides():
     table, data, who = columns(150), predictions(150), np.array([f"P{k // 2}" for k in range(150)])
     found = {one.column: one for one in audit("grade", *data, who, table, least_patients=5, n=50, seed=3)}
     rows = np.array(table["site"]) == "B"
-    expected = score("grade", *(part[rows] for part in data), who[rows], n=50, seed=3)
+    expected = score("grade", *(part[rows] for part in data), who[rows].tolist(), n=50, seed=3)
     group = next(one for one in found["site"].groups if one.value == "B")
     assert group.metrics == expected
     assert (group.slides, group.patients) == (rows.sum(), len(set(who[rows])))
@@ -84,9 +84,7 @@ def test_a_site_with_one_class_is_not_judged_by_what_needs_two():
     site = np.where(np.arange(120) < 60, "A", "B")
     y = np.where(site == "B", 2, y)
     (one,) = audit("grade", y, k, p, np.arange(120), {"site": site}, n=19)
-    assert "site: in B not defined, and not compared: auroc, qwk" in one.notes or any(
-        note.startswith("site: in B not defined") and "auroc" in note for note in one.notes
-    )
+    assert any(note.startswith("site: in B not defined, and not compared: auroc") for note in one.notes)
     assert "auroc" not in one.gaps
     assert "accuracy" in one.gaps
 
