@@ -13,16 +13,7 @@ from wsi.errors import UsageError
 
 
 class IsotonicCurve:
-    """A curve that does not fall, straight between the points where it was fitted and level beyond them.
-
-    Parameters
-    ----------
-    least, most : float
-        Bounds of the curve.
-    """
-
-    def __init__(self, least: float = -np.inf, most: float = np.inf):
-        self.least, self.most = least, most
+    """A curve that does not fall, straight between the points where it was fitted and level beyond them."""
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> "IsotonicCurve":
         """Find `x_` (the distinct x, rising) and `y_` (the curve there); equal x are one point, their mean.
@@ -35,7 +26,7 @@ class IsotonicCurve:
         if not len(x) or not (np.isfinite(x).all() and np.isfinite(y).all()):
             raise UsageError(f"an isotonic curve needs finite points, at least one; found {len(x)}")
         self.x_, place, weight = np.unique(x, return_inverse=True, return_counts=True)
-        self.y_ = np.clip(pool_adjacent(np.bincount(place, y) / weight, weight), self.least, self.most)
+        self.y_ = pool_adjacent(np.bincount(place, y) / weight, weight)
         return self
 
     def restore(self, x: Sequence[float], y: Sequence[float]) -> "IsotonicCurve":

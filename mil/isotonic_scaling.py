@@ -15,7 +15,7 @@ import numpy as np
 
 from mil.calibration import Link
 from mil.isotonic import IsotonicCurve, falling
-from mil.links import from_exceeding
+from mil.links import from_exceeding, one_slide_more
 from mil.ordinal_scaling import exceeding
 from wsi.errors import UsageError
 
@@ -23,8 +23,8 @@ from wsi.errors import UsageError
 class IsotonicScaling:
     """A rising curve for each class, or for each limit between grades.
 
-    A curve ends at 1 / (n + 2) and (n + 1) / (n + 2) (Laplace's rule of succession): n slides cannot show that
-    something never happens.
+    The curves' steps say 0 and 1 readily, but n slides cannot show that something never happens. So the result is that
+    of one slide more, of every class alike: `mil.links.one_slide_more`.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class IsotonicScaling:
         self.ordered = ordered
 
     def fit(self, logits: np.ndarray, targets: np.ndarray) -> "IsotonicScaling":
-        """Find `curves_`, C of them or C-1 for grades.
+        """Find `curves_`, C of them or C-1 for grades, and keep `n_slides_`.
 
         Parameters
         ----------
@@ -53,8 +53,8 @@ class IsotonicScaling:
         number = np.arange(scores.shape[1])
         aim = np.asarray(targets)[:, None]
         holds = aim > number if self.ordered else aim == number
-        least = 1 / (len(scores) + 2)
-        self.curves_ = [IsotonicCurve(least, 1 - least).fit(scores[:, k], holds[:, k]) for k in number]
+        self.curves_ = [IsotonicCurve().fit(scores[:, k], holds[:, k]) for k in number]
+        self.n_slides_ = len(scores)
         return self
 
     def transform(self, logits: np.ndarray) -> np.ndarray:
@@ -62,16 +62,19 @@ class IsotonicScaling:
         scores = self._scores(logits)
         found = np.stack([curve(scores[..., k]) for k, curve in enumerate(self.curves_)], axis=-1)
         if self.ordered:
-            return from_exceeding(falling(found))
-        return np.asarray(found / found.sum(axis=-1, keepdims=True))
+            return one_slide_more(from_exceeding(falling(found)), self.n_slides_)
+        total = found.sum(axis=-1, keepdims=True)
+        shares = np.where(total > 0, found / np.where(total > 0, total, 1), 1 / found.shape[-1])
+        return one_slide_more(shares, self.n_slides_)
 
     def parameters(self) -> dict[str, Any]:
         """What was fitted, as plain values for JSON."""
-        return {"ordered": self.ordered, "curves": [[one.x_.tolist(), one.y_.tolist()] for one in self.curves_]}
+        curves = [[one.x_.tolist(), one.y_.tolist()] for one in self.curves_]
+        return {"ordered": self.ordered, "curves": curves, "n_slides": self.n_slides_}
 
     def restore(self, parameters: Mapping[str, Any]) -> "IsotonicScaling":
         """Take over what `parameters` gave instead of a fit."""
-        self.ordered = bool(parameters["ordered"])
+        self.ordered, self.n_slides_ = bool(parameters["ordered"]), int(parameters["n_slides"])
         self.curves_ = [IsotonicCurve().restore(x, y) for x, y in parameters["curves"]]
         return self
 

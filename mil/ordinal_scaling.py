@@ -16,7 +16,7 @@ import numpy as np
 
 from mil.calibration import Link
 from mil.isotonic import falling
-from mil.links import from_exceeding, sigmoid
+from mil.links import from_exceeding, one_slide_more, sigmoid
 from wsi.errors import UsageError
 
 LEAST_PROBABILITY = 1e-12
@@ -27,7 +27,8 @@ class OrdinalScaling:
     """Least sum of binary log losses over the questions, as CORAL's, with Platt's targets.
 
     Platt's targets are (n+ + 1) / (n+ + 2) and 1 / (n- + 2) instead of 1 and 0: so the fit is finite where
-    no slide, or every slide, is above a grade.
+    no slide, or every slide, is above a grade. The same for the grades: as if one slide more had been seen, of every
+    grade alike (`mil.links.one_slide_more`), since two questions with one answer leave the grade between them nothing.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class OrdinalScaling:
         self.link = link
 
     def fit(self, logits: np.ndarray, targets: np.ndarray) -> "OrdinalScaling":
-        """Find `slope_` (not negative; 0 says that the logits carry nothing) and `offset_` (C-1,).
+        """Find `slope_` (never negative; 0: the logits carry nothing) and `offset_` (C-1,), and keep `n_slides_`.
 
         Parameters
         ----------
@@ -55,19 +56,22 @@ class OrdinalScaling:
         if self.slope_ < 0:
             self.slope_, self.offset_ = _newton(np.zeros_like(odds), wanted)
             self.slope_ = 0.0
+        self.n_slides_ = len(odds)
         return self
 
     def transform(self, logits: np.ndarray) -> np.ndarray:
         """(..., L) logits to (..., C) calibrated probabilities."""
-        return from_exceeding(falling(sigmoid(self.slope_ * self._log_odds(logits) + self.offset_)))
+        higher = falling(sigmoid(self.slope_ * self._log_odds(logits) + self.offset_))
+        return one_slide_more(from_exceeding(higher), self.n_slides_)
 
     def parameters(self) -> dict[str, Any]:
         """What was fitted, as plain values for JSON."""
-        return {"slope": self.slope_, "offset": self.offset_.tolist()}
+        return {"slope": self.slope_, "offset": self.offset_.tolist(), "n_slides": self.n_slides_}
 
     def restore(self, parameters: Mapping[str, Any]) -> "OrdinalScaling":
         """Take over what `parameters` gave instead of a fit."""
         self.slope_, self.offset_ = float(parameters["slope"]), np.array(parameters["offset"], dtype=np.float64)
+        self.n_slides_ = int(parameters["n_slides"])
         return self
 
     def _log_odds(self, logits: np.ndarray) -> np.ndarray:
