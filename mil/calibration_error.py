@@ -23,6 +23,9 @@ import numpy as np
 
 from wsi.errors import UsageError
 
+ROUNDING = 1e-6
+"""By how much a probability may miss 0 and 1: tables keep six decimals."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bins:
@@ -46,14 +49,16 @@ class Bins:
 
 def equal_mass(probability: np.ndarray, happened: np.ndarray, bins: int = 10) -> Bins:
     """Bins of like count, by probability. Equal probabilities share a bin, so that no order of slides matters."""
-    _, place, count = np.unique(_checked(probability), return_inverse=True, return_counts=True)
+    probability = _checked(probability)
+    _, place, count = np.unique(probability, return_inverse=True, return_counts=True)
     middle = np.cumsum(count) - count / 2  # mid-rank of each distinct probability, from 0
     return _bins(probability, happened, np.floor(bins * middle / max(len(place), 1)).astype(np.int64)[place])
 
 
 def equal_width(probability: np.ndarray, happened: np.ndarray, bins: int = 10) -> Bins:
     """Bins of like width on 0 to 1; those without slides are left out."""
-    return _bins(probability, happened, np.minimum((_checked(probability) * bins).astype(np.int64), bins - 1))
+    probability = _checked(probability)
+    return _bins(probability, happened, np.minimum((probability * bins).astype(np.int64), bins - 1))
 
 
 Cut = Callable[[np.ndarray, np.ndarray, int], Bins]
@@ -165,14 +170,14 @@ def grade_questions(targets: np.ndarray, probabilities: np.ndarray) -> list[Ques
 
 def _checked(probability: np.ndarray) -> np.ndarray:
     probability = np.asarray(probability, dtype=np.float64)
-    if not ((probability >= 0) & (probability <= 1)).all():
+    if not ((probability >= -ROUNDING) & (probability <= 1 + ROUNDING)).all():
         raise UsageError("a probability is below 0, above 1 or not a number; calibration cannot be judged by it")
-    return probability
+    return np.clip(probability, 0, 1)
 
 
 def _bins(probability: np.ndarray, happened: np.ndarray, number: np.ndarray) -> Bins:
     _, member, count = np.unique(number, return_inverse=True, return_counts=True)
-    predicted = np.bincount(member, np.asarray(probability, dtype=np.float64)) / count
+    predicted = np.bincount(member, probability) / count
     return Bins(predicted, np.bincount(member, np.asarray(happened, dtype=np.float64)) / count, count, member)
 
 

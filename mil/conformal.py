@@ -106,7 +106,7 @@ class ConformalSets:
         self.stratum_ = self._strata(targets, sites)
         owner = np.arange(len(targets)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
         self._weight = np.zeros(len(targets))
-        self.patients_: dict[int | str, int] = {}
+        self.patients_: dict[int | str, int] = {0: 0} if self.within == "all" else {}
         for stratum in np.unique(self.stratum_):
             rows = np.flatnonzero(self.stratum_ == stratum)
             _, place, slides = np.unique(owner[rows], return_inverse=True, return_counts=True)

@@ -212,7 +212,7 @@ def _notes(
     if unknown := int((values == "").sum()):
         notes.append(f"{column}: not known of {unknown} of {len(values)} slides, which are left out")
     if len(groups) < 2:
-        notes.append(f"{column}: {len(groups)} group large enough, so there is nothing to compare")
+        notes.append(f"{column}: {'one group is' if groups else 'no group is'} large enough, so nothing is compared")
     elif gaps and all(isnan(gap.p_value) for gap in gaps.values()):
         notes.append(f"{column}: each class occurs in one group only, so group and class cannot be told apart")
     every = {name for one in groups for name in one.metrics}

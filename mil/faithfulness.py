@@ -12,7 +12,7 @@ area. Insertion: those tiles alone bring it back: a large area. A map says somet
 in random order, and the same map of a model with random weights must not.
 
 A scorer is a function of the tiles that are kept, (n,) int64 rising, at least one, to the probability of the class that
-the map explains. So nothing here knows a model.
+the map explains: `lambda kept: model.predict(bag.take(kept)).probabilities[k]`. So nothing here knows a model.
 """
 
 from collections.abc import Callable, Sequence

@@ -131,5 +131,8 @@ def test_one_slide_none_and_nan():
     assert np.isnan(ce.ece_debiased(*none))
     assert np.isnan(ce.adaptive_ece(*none))
     assert np.isnan(ce.sweep_ece(*none))
+    assert ce.equal_width(np.array([1 + 1e-9, -1e-9]), np.array([True, False])).predicted.tolist() == [0, 1]
+    with pytest.raises(UsageError, match="above 1"):
+        ce.equal_mass(np.array([0.1, 1.1]), np.array([True, False]))
     with pytest.raises(UsageError, match="not a number"):
         ce.equal_mass(np.array([0.1, np.nan]), np.array([True, False]))

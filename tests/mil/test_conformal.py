@@ -186,6 +186,13 @@ def test_nine_patients_suffice_for_ninety_percent_and_eight_do_not():
     assert same.sets(far).all()
 
 
+@pytest.mark.parametrize("within", ["all", "class"])
+def test_without_calibration_slides_nothing_is_ruled_out_and_that_is_said(within):
+    sets = ConformalSets("ordinal", 0.9, within).fit(np.zeros((0, 3)), np.zeros(0, int))
+    assert sets.sets(np.eye(3)).all()
+    assert "has 0 calibration patients" in sets.notes("abc")[0]
+
+
 def test_a_site_without_calibration_slides_rules_nothing_out():
     p, y = drawn(100, np.random.default_rng(8))
     sets = ConformalSets("ordinal", 0.9, "site").fit(p, y, sites=["A"] * 100)
