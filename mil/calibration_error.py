@@ -83,7 +83,7 @@ def debiased_error(bins: Bins) -> float:
 
 def squared_error(bins: Bins) -> float:
     """Mean of (predicted - observed)^2 less the variance of each observed share: unbiased; its root is in
-    probability. Kumar et al. 2019, definition 5.
+    probability. Kumar et al. 2019, section 5.
     """
     return _weighted((bins.predicted - bins.observed) ** 2 - _variance(bins), bins)
 

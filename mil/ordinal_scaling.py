@@ -17,10 +17,10 @@ import numpy as np
 from mil.calibration import Link
 from mil.isotonic import falling
 from mil.links import from_exceeding, one_slide_more, sigmoid
+from mil.newton import minimum
 from wsi.errors import UsageError
 
 LEAST_PROBABILITY = 1e-12
-MOST_STEPS = 100
 
 
 class OrdinalScaling:
@@ -52,9 +52,9 @@ class OrdinalScaling:
             raise UsageError("calibration needs at least one held-out slide")
         odds = self._log_odds(logits)  # (n, C-1)
         wanted = _platt_targets(np.asarray(targets)[:, None] > np.arange(odds.shape[1]))  # (n, C-1)
-        self.slope_, self.offset_ = _newton(odds, wanted)
+        self.slope_, self.offset_ = _fitted(odds, wanted)
         if self.slope_ < 0:
-            self.slope_, self.offset_ = _newton(np.zeros_like(odds), wanted)
+            self.slope_, self.offset_ = _fitted(np.zeros_like(odds), wanted)
             self.slope_ = 0.0
         self.n_slides_ = len(odds)
         return self
@@ -94,28 +94,22 @@ def _platt_targets(higher: np.ndarray) -> np.ndarray:
     return np.where(higher, (above + 1) / (above + 2), 1 / (len(higher) - above + 2))
 
 
-def _newton(odds: np.ndarray, wanted: np.ndarray) -> tuple[float, np.ndarray]:
-    """Newton's method with halved steps; the loss is convex, and Platt's targets keep its minimum finite."""
+def _fitted(odds: np.ndarray, wanted: np.ndarray) -> tuple[float, np.ndarray]:
+    """Slope and offsets of least loss, which Platt's targets keep finite; both arguments are (n, C-1)."""
     questions = odds.shape[1]
-    parameters = np.concatenate([[1.0], np.zeros(questions)])  # (1 + C-1): a, b
-    loss = _loss(parameters, odds, wanted)
-    for _ in range(MOST_STEPS):
+
+    def loss(parameters: np.ndarray) -> float:
+        scores = parameters[0] * odds + parameters[1:]
+        return float((np.logaddexp(0, scores) - wanted * scores).sum())
+
+    def derivatives(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         p = sigmoid(parameters[0] * odds + parameters[1:])  # (n, C-1)
         gradient = np.concatenate([[((p - wanted) * odds).sum()], (p - wanted).sum(axis=0)])
         weight = p * (1 - p)
         curvature = np.diag(np.concatenate([[(weight * odds**2).sum()], weight.sum(axis=0)]))
         curvature[0, 1:] = curvature[1:, 0] = (weight * odds).sum(axis=0)
         # The ridge matters only where all odds are equal, or all slides so sure that nothing curves.
-        step = np.linalg.solve(curvature + 1e-9 * np.eye(questions + 1), gradient)
-        size = 1.0
-        while (tried := _loss(parameters - size * step, odds, wanted)) > loss and size > 1e-10:
-            size /= 2
-        parameters, fell, loss = parameters - size * step, loss - tried, tried
-        if fell <= 1e-12 * max(1.0, loss):
-            break
-    return float(parameters[0]), parameters[1:]
+        return gradient, curvature + 1e-9 * np.eye(questions + 1)
 
-
-def _loss(parameters: np.ndarray, odds: np.ndarray, wanted: np.ndarray) -> float:
-    scores = parameters[0] * odds + parameters[1:]
-    return float((np.logaddexp(0, scores) - wanted * scores).sum())
+    found = minimum(loss, derivatives, np.concatenate([[1.0], np.zeros(questions)]))  # a, then b
+    return float(found[0]), found[1:]

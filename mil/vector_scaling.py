@@ -17,10 +17,10 @@ import numpy as np
 
 from mil.calibration import Link
 from mil.links import softmax
+from mil.newton import minimum
 from wsi.errors import UsageError
 
 LEAST_PROBABILITY = 1e-12
-MOST_STEPS = 100
 
 
 class VectorScaling:
@@ -51,7 +51,7 @@ class VectorScaling:
             raise UsageError("calibration needs at least one held-out slide")
         x = self._logs(logits)  # (n, C)
         truth = np.eye(x.shape[1])[np.asarray(targets)]  # (n, C)
-        self.slope_, self.offset_ = _newton(x, truth)
+        self.slope_, self.offset_ = _fitted(x, truth)
         return self
 
     def transform(self, logits: np.ndarray) -> np.ndarray:
@@ -71,33 +71,26 @@ class VectorScaling:
         return np.log(np.maximum(self.link(np.asarray(logits, dtype=np.float64)), LEAST_PROBABILITY))
 
 
-def _newton(x: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Newton's method with halved steps; the loss is convex and, with the pull, has one minimum."""
+def _fitted(x: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes and offsets of least loss and pull; x and truth are (n, C)."""
     classes = x.shape[1]
-    parameters = np.stack([np.ones(classes), np.zeros(classes)])  # (2, C): a, b
+    unchanged = np.repeat([1.0, 0.0], classes)  # a, then b: (2C,)
     terms = np.stack([x, np.ones_like(x)])  # (2, n, C)
-    loss = _loss(parameters, x, truth)
-    for _ in range(MOST_STEPS):
-        p = softmax(parameters[0] * x + parameters[1])  # (n, C)
-        pull = parameters - np.array([[1.0], [0.0]])
-        gradient = np.einsum("nk,fnk->fk", p - truth, terms) + pull  # (2, C)
-        same = np.einsum("nk,fnk,gnk->fgk", p, terms, terms)  # (2, 2, C)
-        between = -np.einsum("fnk,gnl->fkgl", terms * p, terms * p)  # (2, C, 2, C)
-        every = np.arange(classes)
-        between[:, every, :, every] += same.transpose(2, 0, 1)
-        curvature = between.reshape(2 * classes, 2 * classes) + np.eye(2 * classes)
-        step = np.linalg.solve(curvature, gradient.ravel()).reshape(2, classes)
-        size = 1.0
-        while (tried := _loss(parameters - size * step, x, truth)) > loss and size > 1e-10:
-            size /= 2
-        parameters, fell, loss = parameters - size * step, loss - tried, tried
-        if fell <= 1e-12 * max(1.0, loss):
-            break
-    return parameters[0], parameters[1]
+    every = np.arange(classes)
 
+    def loss(parameters: np.ndarray) -> float:
+        scores = parameters[:classes] * x + parameters[classes:]
+        top = scores.max(axis=1)
+        fit = (np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - (truth * scores).sum(axis=1)).sum()
+        return float(fit + ((parameters - unchanged) ** 2).sum() / 2)
 
-def _loss(parameters: np.ndarray, x: np.ndarray, truth: np.ndarray) -> float:
-    scores = parameters[0] * x + parameters[1]
-    top = scores.max(axis=1)
-    fit = (np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - (truth * scores).sum(axis=1)).sum()
-    return float(fit + ((parameters[0] - 1) ** 2).sum() / 2 + (parameters[1] ** 2).sum() / 2)
+    def derivatives(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        p = softmax(parameters[:classes] * x + parameters[classes:])  # (n, C)
+        gradient = np.einsum("nk,fnk->fk", p - truth, terms).ravel() + parameters - unchanged  # (2C,)
+        weighted = terms * p  # (2, n, C)
+        curvature = -np.einsum("fnk,gnl->fkgl", weighted, weighted)  # (2, C, 2, C)
+        curvature[:, every, :, every] += np.einsum("fnk,gnk->kfg", weighted, terms)
+        return gradient, curvature.reshape(2 * classes, 2 * classes) + np.eye(2 * classes)
+
+    found = minimum(loss, derivatives, unchanged)
+    return found[:classes], found[classes:]

@@ -73,8 +73,8 @@ def test_risk_above_the_threshold_is_kept_as_often_as_said():
 
 
 def test_many_slides_give_nearly_all_that_is_possible():
-    found = abstention_threshold(*made(np.random.default_rng(2), 50_000), risk=0.1)
-    assert found.threshold == pytest.approx(0.5, abs=0.06)
+    found = abstention_threshold(*made(np.random.default_rng(2), 20_000), risk=0.1)
+    assert found.threshold == pytest.approx(0.5, abs=0.08)
     assert found.coverage == pytest.approx(1 - found.threshold, abs=0.01)
 
 
