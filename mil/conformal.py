@@ -191,13 +191,13 @@ class ConformalSets:
         """What a reader of the sets should know, one line each: where there were too few to leave anything out."""
         names = {k: f"class {name}" for k, name in enumerate(classes)} if self.within == "class" else {}
         known = {name: self.patients_.get(k, 0) for k, name in names.items()} or {
-            (f"site {stratum}" if self.within == "site" else "the calibration"): count
+            (f"site {stratum}" if self.within == "site" else "all sites"): count
             for stratum, count in self.patients_.items()
         }
         never = "every set holds it" if self.within == "class" else "its sets hold every class"
         return tuple(
-            f"{name} has {count} calibration patients; leaving a class out at {self.coverage:.0%} takes "
-            f"{self.least_patients}, so {never}".replace("%", " %")
+            f"{name}: {count} calibration patients; leaving a class out at {100 * self.coverage:g} % takes "
+            f"{self.least_patients}, so {never}"
             for name, count in known.items()
             if count < self.least_patients
         )

@@ -168,11 +168,11 @@ def test_few_slides_of_a_class_give_wide_sets_and_a_note():
     assert not sets.sets(p)[:, 0].all()
     assert sets.least_patients == 9
     assert sets.notes(["1", "2", "3", "4"]) == (
-        "class 4 has 5 calibration patients; leaving a class out at 90 % takes 9, so every set holds it",
+        "class 4: 5 calibration patients; leaving a class out at 90 % takes 9, so every set holds it",
     )
     gone = ConformalSets("lac", 0.9, "class").fit(p[y < 3], y[y < 3])
     assert gone.sets(p)[:, 3].all()
-    assert "class 4 has 0 calibration patients" in gone.notes(["1", "2", "3", "4"])[0]
+    assert "class 4: 0 calibration patients" in gone.notes(["1", "2", "3", "4"])[0]
 
 
 def test_nine_patients_suffice_for_ninety_percent_and_eight_do_not():
@@ -181,7 +181,7 @@ def test_nine_patients_suffice_for_ninety_percent_and_eight_do_not():
     assert ConformalSets("lac", 0.9).fit(p, np.zeros(9, int)).sets(far).tolist() == [[True, False]]
     eight = ConformalSets("lac", 0.9).fit(p[:8], np.zeros(8, int))
     assert eight.sets(far).tolist() == [[True, True]]
-    assert "the calibration has 8 calibration patients" in eight.notes(["a", "b"])[0]
+    assert "all sites: 8 calibration patients" in eight.notes(["a", "b"])[0]
     same = ConformalSets("lac", 0.9).fit(p, np.zeros(9, int), patients=["A"] * 9)
     assert same.sets(far).all()
 
@@ -190,7 +190,7 @@ def test_nine_patients_suffice_for_ninety_percent_and_eight_do_not():
 def test_without_calibration_slides_nothing_is_ruled_out_and_that_is_said(within):
     sets = ConformalSets("ordinal", 0.9, within).fit(np.zeros((0, 3)), np.zeros(0, int))
     assert sets.sets(np.eye(3)).all()
-    assert "has 0 calibration patients" in sets.notes("abc")[0]
+    assert ": 0 calibration patients" in sets.notes("abc")[0]
 
 
 def test_a_site_without_calibration_slides_rules_nothing_out():
@@ -201,7 +201,7 @@ def test_a_site_without_calibration_slides_rules_nothing_out():
     assert sets.notes([]) == ()
     few = ConformalSets("lac", 0.9, "site").fit(p[:3], y[:3], sites=["A"] * 3)
     assert few.notes([]) == (
-        "site A has 3 calibration patients; leaving a class out at 90 % takes 9, so its sets hold every class",
+        "site A: 3 calibration patients; leaving a class out at 90 % takes 9, so its sets hold every class",
     )
 
 
