@@ -140,6 +140,15 @@ def test_promises():
     assert across.promised(1) == 0
 
 
+def test_p_values_by_hand():
+    """Patient A has slides of score .9, .9, .1 and .1, patient B one of .5; each patient is one of two."""
+    score = np.array([0.9, 0.9, 0.1, 0.1, 0.5])
+    sets = ConformalSets("lac", 0.9).fit(np.stack([1 - score, score], axis=1), np.zeros(5, int), patients=list("AAAAB"))
+    new = np.array([0.05, 0.1, 0.3, 0.5, 0.6, 0.9, 0.95])
+    found = sets.p_values(np.stack([1 - new, new], axis=1))[:, 0]
+    np.testing.assert_allclose(3 * found, [3, 3, 2.5, 2.5, 1.5, 1.5, 1])  # a score that is equal speaks for the slide
+
+
 def test_patients_count_once():
     """Patients with many slides are easy: counted by slides, the others would be left uncovered."""
     rng = np.random.default_rng(6)

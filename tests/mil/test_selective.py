@@ -72,6 +72,16 @@ def test_risk_above_the_threshold_is_kept_as_often_as_said():
     assert all(one.bound < 0.12 and one.risk < one.bound for one in found if one.coverage)
 
 
+def test_each_look_spends_its_part_of_delta():
+    confidence, wrong = made(np.random.default_rng(3), 1000)
+    found = abstention_threshold(confidence, wrong, risk=0.12, delta=0.1)
+    graded = confidence >= found.threshold
+    count, errors = graded.sum(), wrong[graded].sum()
+    assert 0 < count < 1000
+    np.testing.assert_allclose([found.coverage, found.risk], [count / 1000, errors / count])
+    assert found.bound == pytest.approx(beta.ppf(1 - 0.1 / 10, errors + 1, count - errors))  # 1,001 ends: ten looks
+
+
 def test_many_slides_give_nearly_all_that_is_possible():
     found = abstention_threshold(*made(np.random.default_rng(2), 20_000), risk=0.1)
     assert found.threshold == pytest.approx(0.5, abs=0.08)
