@@ -1,7 +1,8 @@
 """Probabilities that mean what they say: temperature scaling on out-of-fold logits. Numpy only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +83,15 @@ class TemperatureScaling:
     def transform(self, logits: np.ndarray) -> np.ndarray:
         """(..., L) logits to (..., C) calibrated probabilities."""
         return self.link(np.asarray(logits, dtype=np.float64) / self.temperature_)
+
+    def parameters(self) -> dict[str, Any]:
+        """What was fitted, as plain values for JSON."""
+        return {"temperature": self.temperature_}
+
+    def restore(self, parameters: Mapping[str, Any]) -> "TemperatureScaling":
+        """Take over what `parameters` gave instead of a fit."""
+        self.temperature_ = float(parameters["temperature"])
+        return self
 
 
 def cross_fitted(link: Link, logits: np.ndarray, targets: np.ndarray, fold: np.ndarray) -> np.ndarray:

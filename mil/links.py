@@ -22,15 +22,23 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def conditional(logits: np.ndarray) -> np.ndarray:
     """C = L + 1, CORN: logit k is that of P(y > k | y >= k); their products are P(y > k)."""
-    return _from_exceeding(np.cumprod(sigmoid(logits), axis=-1))
+    return from_exceeding(np.cumprod(sigmoid(logits), axis=-1))
 
 
 def cumulative(logits: np.ndarray) -> np.ndarray:
     """C = L + 1, CORAL: logit k is that of P(y > k), not rising with k."""
-    return _from_exceeding(sigmoid(logits))
+    return from_exceeding(sigmoid(logits))
 
 
-def _from_exceeding(exceeding: np.ndarray) -> np.ndarray:
-    """P(y > k) (..., C-1), not rising, to P(y = k) (..., C)."""
+def from_exceeding(exceeding: np.ndarray) -> np.ndarray:
+    """P(y > k) (..., C-1), not rising with k, to P(y = k) (..., C)."""
     one, zero = np.ones_like(exceeding[..., :1]), np.zeros_like(exceeding[..., :1])
     return -np.diff(np.concatenate([one, exceeding, zero], axis=-1), axis=-1)
+
+
+def one_slide_more(probabilities: np.ndarray, n_slides: int) -> np.ndarray:
+    """Probabilities (..., C) that follow from n slides, with one slide more that is of every class alike.
+
+    (n p + 1 / C) / (n + 1), Perks's rule: nothing is impossible that n slides have not shown.
+    """
+    return np.asarray((n_slides * probabilities + 1 / probabilities.shape[-1]) / (n_slides + 1))

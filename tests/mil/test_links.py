@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mil.links import conditional, cumulative, sigmoid, softmax
+from mil.links import conditional, cumulative, one_slide_more, sigmoid, softmax
 
 
 def test_softmax_and_sigmoid_against_torch():
@@ -28,3 +28,8 @@ def test_huge_logits(link):
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found.sum(axis=-1), 1)
     assert (found >= 0).all()
+
+
+def test_one_slide_more_by_hand():
+    np.testing.assert_allclose(one_slide_more(np.array([1.0, 0.0]), 9), [0.95, 0.05])
+    np.testing.assert_allclose(one_slide_more(np.eye(4), 0), 0.25)
