@@ -86,7 +86,7 @@ def test_what_the_network_learns_leaves_the_tile_classifier_alone():
 
 def test_neither_dropout_nor_half_precision_choose_the_tiles():
     torch.manual_seed(0)
-    model, batch = RNN(12, 3, top=5, dropout=0.5), pack([toy_bag(3000), toy_bag(2)])
+    model, batch = RNN(12, 3, top=200, dropout=0.5), pack([toy_bag(3000), toy_bag(2)])
     expected = model.eval()._highest(batch)[0]
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(model.train()._highest(batch)[0], expected)
