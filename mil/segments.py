@@ -73,10 +73,15 @@ def segment_ranks(values: Tensor, offsets: Tensor) -> Tensor:
     Tensor (sum N, K) int64
     """
     ids = segment_ids(offsets)
-    by_value = torch.argsort(values.detach(), dim=0, descending=True, stable=True)  # (sum N, K)
-    order = by_value.gather(0, torch.argsort(ids[by_value], dim=0, stable=True))  # by bag, within it by value
     place = torch.arange(len(ids), device=ids.device) - offsets[ids]  # (sum N,)
-    return torch.empty_like(order).scatter(0, order, place[:, None].expand_as(order))
+    # column by column: positions are int64, and of a long bag five columns at once take more than its scores
+    return torch.stack([_column_ranks(one, ids, place) for one in values.detach().unbind(dim=1)], dim=1)
+
+
+def _column_ranks(column: Tensor, ids: Tensor, place: Tensor) -> Tensor:
+    by_value = torch.argsort(column, descending=True, stable=True)  # (sum N,)
+    order = by_value[torch.argsort(ids[by_value], stable=True)]  # by bag, within it by value
+    return torch.empty_like(order).scatter(0, order, place)
 
 
 def segment_topk(values: Tensor, offsets: Tensor, k: int) -> Tensor:

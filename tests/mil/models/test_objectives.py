@@ -10,6 +10,7 @@ import torch
 from mil.bag import Bag, pack
 from mil.blockwise import attention_pool
 from mil.models import MODELS
+from mil.network import Network, NetworkSpec
 from mil.testing import toy_bag
 from tests.mil.models.oracles import Binary, Classes
 
@@ -104,6 +105,20 @@ def test_a_batch_of_one_class_has_a_finite_step(case, targets):
         value, grads = step(built(case, 2).train(), batch, Classes(2))
         assert torch.isfinite(value)
         assert all(torch.isfinite(grad).all() for grad in grads.values())
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "corn", "coral"])
+@pytest.mark.parametrize("case", NAMES)
+def test_every_loss_trains_the_whole_network(case, loss):
+    """Their marks differ: one class, all levels below a grade, or the upper half of the grades."""
+    torch.manual_seed(0)
+    spec = NetworkSpec(case.split()[0], loss, 12, 4, OPTIONS[case])
+    network = Network(spec).train()
+    batch = pack([toy_bag(tiles, seed=tiles) for tiles in (1, 50, 9, 30)], [0, 1, 2, 3])
+    network.objective(batch, spec.build_loss()).backward()
+    for name, one in network.named_parameters():
+        assert one.grad is not None, name
+        assert torch.isfinite(one.grad).all(), name
 
 
 @pytest.mark.parametrize("case", NAMES)
