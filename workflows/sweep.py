@@ -135,6 +135,9 @@ def command(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Go on without labelled slides that have no store.")
     ] = False,
+    allow_duplicates: Annotated[
+        bool, typer.Option("--allow-duplicates", help="Go on where two slides seem to show the same section.")
+    ] = False,
     workers: Workers = 0,
     scheduler: Scheduler = None,
     cluster: Cluster = None,
@@ -149,7 +152,8 @@ def command(
     """
     base = TrainConfig(
         store_location(store), labels, out, task=task, loss=loss, classes=names_of(classes),  # type: ignore[arg-type]
-        folds=folds, fold_by=fold_by, epochs=epochs, device=device, allow_missing=allow_missing,  # type: ignore[arg-type]
+        folds=folds, fold_by=fold_by, epochs=epochs, device=device,  # type: ignore[arg-type]
+        allow_missing=allow_missing, allow_duplicates=allow_duplicates,
         loss_options=part_options(loss_option, LOSSES, loss or DEFAULT_LOSS.get(task, ""), 1, "--loss-option"),
         stratify=stratify, fold_seed=fold_seed, tune=grid_values(tune), inner_folds=inner_folds,
         settings=fit_settings(

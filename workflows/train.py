@@ -74,6 +74,9 @@ def command(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Go on without labelled slides that have no store.")
     ] = False,
+    allow_duplicates: Annotated[
+        bool, typer.Option("--allow-duplicates", help="Go on where two slides seem to show the same section.")
+    ] = False,
 ) -> None:
     """Features and labels to a model that grades.
 
@@ -85,7 +88,7 @@ def command(
     """
     config = TrainConfig(
         store_location(store), labels, out, model, task, encoder, loss, names_of(classes),  # type: ignore[arg-type]
-        folds, fold_by, seed, epochs, device, allow_missing,  # type: ignore[arg-type]
+        folds, fold_by, seed, epochs, device, allow_missing, allow_duplicates,  # type: ignore[arg-type]
         part_options(option, MODELS, model, 2, "--option"),
         part_options(loss_option, LOSSES, loss or DEFAULT_LOSS.get(task, ""), 1, "--loss-option"),
         stratify,

@@ -14,7 +14,7 @@ import numpy as np
 from mil.cohort import Cohort, label_classes, read_labels
 from mil.intervals import Interval, score
 from workflows.training_config import DEFAULT_LOSS, TrainConfig
-from workflows.training_table import check_columns, encoder_of, match, with_folds
+from workflows.training_table import check_columns, encoder_of, match, with_folds, without_duplicates
 from wsi.cohort_index import open_cohort
 from wsi.errors import UsageError
 from wsi.files import to_json
@@ -110,7 +110,7 @@ class Training:
 
         encoder = self.bags.card["name"]
         features = [sha256(to_json(read_manifest(one.path / "features" / encoder))).hexdigest() for one in self.stores]
-        places = ("store", "labels", "out", "allow_missing")
+        places = ("store", "labels", "out", "allow_missing", "allow_duplicates")
         asked = {name: value for name, value in asdict(self.config).items() if name not in places}
         known = [plain(asked), self.cohort.digest(), self.classes, plain(asdict(self.spec)), plain(self.fit), features]
         return sha256(to_json([*known, versions()])).hexdigest()
@@ -142,7 +142,7 @@ def train(config: TrainConfig, report: Report = print) -> TrainResult:
     UsageError
         If labels, stores and options do not fit together.
     PatientLeakError
-        If the fold column of the labels splits a patient.
+        If the fold column of the labels splits a patient, or two slides of two folds or patients show one section.
     RecipeMismatchError
         If features of two slides were made in different ways.
     CorruptStoreError
@@ -176,6 +176,7 @@ def prepare(config: TrainConfig, report: Report) -> Training:
     fold_seed = config.seed if config.fold_seed is None else config.fold_seed
     cohort = with_folds(cohort, config.folds, fold_seed, config.fold_by, config.stratify)
     bags = StoreBags(stores, encoder_of(stores, config.encoder))
+    cohort = without_duplicates(cohort, bags, config.allow_duplicates, report)
     spec = _spec(config, np.bincount(targets, minlength=len(classes)).tolist(), bags.card["dim"])
     epochs = {} if config.epochs is None else {"epochs": config.epochs}
     settings = {**config.settings, **epochs}

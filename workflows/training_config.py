@@ -44,6 +44,8 @@ class TrainConfig:
         auto, cpu or cuda.
     allow_missing : bool
         Go on without the labelled slides that have no store.
+    allow_duplicates : bool
+        Go on with slides that show the same section in two folds or as two patients.
     model_options, loss_options : mapping
         Hyper-parameters of the model and of the loss.
     stratify : str, optional
@@ -72,6 +74,7 @@ class TrainConfig:
     epochs: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     allow_missing: bool = False
+    allow_duplicates: bool = False
     model_options: Mapping[str, Any] = field(default_factory=dict)
     loss_options: Mapping[str, Any] = field(default_factory=dict)
     stratify: str | None = None

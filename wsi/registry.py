@@ -1,6 +1,6 @@
 """Plug points: short names to parts that are imported when they are looked up, and not before.
 
-An outside package adds a part through an entry point in the group `histograde.<registry name>`.
+An outside package adds a part through an entry point in the group `histograde.` and the plural of what it is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,15 @@ class Registry(Mapping[str, Any]):
     Parameters
     ----------
     kind : str
-        What the parts are, as said in error messages; the entry-point group is `histograde.<kind>s`.
+        What the parts are, as said in error messages; the entry-point group is `histograde.` and their
+        plural.
     targets : mapping of str to str
         Name to `module:attribute`.
     """
 
     def __init__(self, kind: str, targets: Mapping[str, str]):
         self.kind = kind
+        self.kinds = f"{kind}es" if kind.endswith("s") else f"{kind}s"
         self._targets = dict(targets)
         self._looked_outside = False
 
@@ -45,6 +47,6 @@ class Registry(Mapping[str, Any]):
     def _all(self) -> dict[str, str]:
         if not self._looked_outside:
             self._looked_outside = True
-            for point in sorted(entry_points(group=f"histograde.{self.kind}s"), key=lambda point: point.name):
+            for point in sorted(entry_points(group=f"histograde.{self.kinds}"), key=lambda point: point.name):
                 self._targets.setdefault(point.name, point.value)
         return self._targets
