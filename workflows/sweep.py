@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mil.cohort import read_labels
 from mil.losses import LOSSES
 from mil.models import MODELS
 from workflows.options import Cluster, ClusterOptions, Scheduler, Workers
@@ -39,6 +40,7 @@ from workflows.training_options import (
     part_options,
 )
 from workflows.training_table import encoder_of, match
+from wsi.cohort_index import open_cohort
 from wsi.errors import UsageError, WsiError
 from wsi.store_url import store_location
 
@@ -196,6 +198,7 @@ def sweep(config: SweepConfig, report: Report = print) -> list[Cell]:
     if out.exists() and any(out.iterdir()) and not (out / "cells").is_dir():
         raise UsageError(f"{out}: is not empty and holds no sweep; choose another --out")
     declared = list(config.cells())
+    match(read_labels(config.base.labels), open_cohort(config.base.store), config.base.allow_missing, report)
     (out / "cells").mkdir(parents=True, exist_ok=True)
     with connect(*config.place) as client:
         check_store_is_shared(client, declared[0][1].store)
@@ -242,9 +245,6 @@ def _all(client: "Client", declared: list[tuple[Cell, TrainConfig]], report: Rep
 
 def _encoders(base: TrainConfig) -> tuple[str, ...]:
     """The encoders that all slides have features by."""
-    from mil.cohort import read_labels
-    from wsi.cohort_index import open_cohort
-
     _, stores = match(read_labels(base.labels), open_cohort(base.store), base.allow_missing, _quiet)
     common = sorted(set.intersection(*(set(store.encoders) for store in stores)))
     return tuple(common) or (encoder_of(stores, None),)

@@ -154,3 +154,11 @@ def test_a_worker_process_makes_the_same_model(config):
     base = replace(config.base, out=config.base.out.with_name("away"))
     away = sweep(replace(small, base=base, place=(1, None, None, None)), [].append)
     assert [cell.model_id for cell in away] == [cell.model_id for cell in here]
+
+
+def test_a_labelled_slide_without_features_is_named_before_any_cell_is_trained(config):
+    labels = config.base.out.parent / "labels.csv"
+    labels.write_text((config.base.labels).read_text() + "absent,1,P9\n")
+    with pytest.raises(UsageError, match=r"without feature store: 1 slide \(absent\)"):
+        sweep(replace(config, base=replace(config.base, labels=labels)), print)
+    assert not (config.base.out / "cells").exists()
