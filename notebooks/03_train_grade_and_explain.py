@@ -141,8 +141,8 @@ print(f"{len(result.notes)} notes; the first: {result.notes[0]}" if result.notes
 
 # %% [markdown]
 # The model folder has all that is needed to use the model and to judge it: the three networks, which together are the
-# model, the encoder's card and the recipe of the tiles, and the predictions for every training slide by the network
-# that had not seen it.
+# model, the encoder's card and the recipe of the tiles, a log of each network's training, and the predictions for every
+# training slide by the network that had not seen it.
 
 # %%
 print("\n".join(sorted(str(file.relative_to(work)) for file in result.path.glob("*"))))
@@ -176,7 +176,7 @@ figure.colorbar(image, ax=axes, shrink=0.7).set_label("probability")
 # One number needs an interval beside it. Patients, not slides, are resampled, because two slides of one patient are
 # not two independent pieces of evidence. QWK, the quadratic weighted kappa, is 1 for perfect agreement and 0 for
 # chance; it counts a miss by two grades four times as much as one by a single grade. With a dozen patients even the
-# interval is itself a guess, and rather too short.
+# interval is itself a guess.
 
 # %%
 out_of_fold = work / "model" / "out_of_fold.csv"
@@ -341,6 +341,10 @@ for axes, tile in zip(places, graded.top_tiles, strict=False):
 # One good-looking map proves nothing. Over all held-out slides: how often has a tile inside the tumour more attention
 # (or a higher expected grade by its own evidence) than one outside? That is the AUROC over tiles; 0.5 is chance.
 # Tiles across the border are left out, each slide counts once, and the interval is by slide.
+#
+# FROC asks for regions instead of tiles: the share of the drawn tumours that a peak of the map hits, as a mean over 1/4
+# to 8 peaks a slide that hit none. IoU asks for the outline: the map cut at a threshold, which is chosen on the slides
+# of other patients, and its overlap with what was drawn, 1 for the very same.
 
 # %%
 stores = open_stores(work / "features")

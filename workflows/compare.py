@@ -145,8 +145,10 @@ def command(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for comparison.json and comparison.csv.")
     ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the patients, and permutations.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of both.")] = 0,
+    resamples: Annotated[
+        int, typer.Option(metavar="N", min=100, help="Resamples of the patients, and permutations.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of resamples and permutations.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.", metavar="")] = False,
 ) -> None:
     """Two models on the same slides: both metrics, the difference with its interval, and p.

@@ -18,6 +18,7 @@ from wsi.files import write_atomic, write_json
 from wsi.store_url import StorePath, store_location
 
 Report = Callable[[str], None]
+POINTS_PANEL, ANNOTATIONS_PANEL = "Operating points", "Maps against annotations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +67,52 @@ def command(
     ],
     labels: Annotated[Path, typer.Option(metavar="CSV", help="slide_id, label and optional patient_id.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the tables and pictures.")],
-    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of the patients behind each interval.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    bootstrap: Annotated[
+        int, typer.Option(metavar="N", min=100, help="Resamples of the patients behind each interval.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the resampling.")] = 0,
     model: Annotated[
-        Path | None, typer.Option(metavar="MODEL", help="Model folder whose held-out slides give the thresholds.")
+        Path | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Model folder whose held-out slides give the thresholds. out_of_fold.csv needs none.",
+            rich_help_panel=POINTS_PANEL,
+        ),
     ] = None,
-    sensitivity: Annotated[float, typer.Option(help="What one threshold keeps on those slides.")] = 0.95,
-    specificity: Annotated[float, typer.Option(help="What another keeps.")] = 0.95,
+    sensitivity: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="What one threshold keeps on the slides it is from.", rich_help_panel=POINTS_PANEL
+        ),
+    ] = 0.95,
+    specificity: Annotated[
+        float, typer.Option(metavar="SHARE", help="What another keeps there.", rich_help_panel=POINTS_PANEL)
+    ] = 0.95,
     annotations: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Drawn findings, <slide_id>.geojson as QuPath writes them.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Drawn findings, <slide_id>.geojson as QuPath writes them.",
+            rich_help_panel=ANNOTATIONS_PANEL,
+        ),
     ] = None,
     findings: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...", help="Classes of regions that count.", show_default="all not benign"),
+        typer.Option(
+            metavar="A,B,...",
+            help="Classes of regions that count.",
+            show_default="all not benign",
+            rich_help_panel=ANNOTATIONS_PANEL,
+        ),
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Feature stores behind out_of_fold.csv.", show_default="as trained"),
+        typer.Option(
+            metavar="DIR",
+            help="Feature stores behind out_of_fold.csv, where they were moved.",
+            show_default="as trained",
+            rich_help_panel=ANNOTATIONS_PANEL,
+        ),
     ] = None,
 ) -> None:
     """Predictions against labels: metrics with intervals, operating points, and plots.

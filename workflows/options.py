@@ -25,7 +25,7 @@ SlideMpp = Annotated[
     ),
 ]
 Workers = Annotated[
-    int, typer.Option(min=0, help="Worker processes; 0 works in this process with a thread on each core.")
+    int, typer.Option(metavar="N", min=0, help="Worker processes; 0 works in this process with a thread on each core.")
 ]
 Scheduler = Annotated[
     str | None,

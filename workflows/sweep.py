@@ -15,19 +15,26 @@ from workflows.sweep_table import Cell, done, table_csv, table_lines
 from workflows.training import kept, prepare, run
 from workflows.training_config import DEFAULT_LOSS, TrainConfig
 from workflows.training_options import (
+    FOLDS_PANEL,
+    MODEL_PANEL,
+    AllowDuplicates,
+    AllowMissing,
     BagTiles,
     BatchSlides,
     BatchTiles,
     Classes,
+    Device,
     Ema,
     Epochs,
     FoldBy,
     Folds,
     InnerFolds,
+    Labels,
     LossName,
     LossOption,
     Patience,
     Rate,
+    Store,
     Stratify,
     TaskName,
     TileDropout,
@@ -101,10 +108,12 @@ class SweepConfig:
 
 
 def command(
-    store: Annotated[str, typer.Option(metavar="DIR", help="Folder of the feature stores, or s3://BUCKET/PREFIX.")],
-    labels: Annotated[Path, typer.Option(metavar="CSV", help="slide_id, label and optional patient_id, site, fold.")],
+    store: Store,
+    labels: Labels,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the sweep; the same one again goes on with it.")],
-    models: Annotated[str, typer.Option(metavar="A,B,...", help=f"Of {', '.join(MODELS)}.")] = "abmil",
+    models: Annotated[
+        str, typer.Option(metavar="A,B,...", help=f"Of {', '.join(MODELS)}.", rich_help_panel=MODEL_PANEL)
+    ] = "abmil",
     encoders: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Whose features.", show_default="those that all slides have")
     ] = None,
@@ -115,7 +124,9 @@ def command(
     folds: Folds = 5,
     fold_by: FoldBy = "patient",
     stratify: Stratify = None,
-    fold_seed: Annotated[int, typer.Option(min=0, help="Of the folds.")] = 0,
+    fold_seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Of the folds, the same for all cells.", rich_help_panel=FOLDS_PANEL)
+    ] = 0,
     epochs: Epochs = None,
     lr: Rate = None,
     weight_decay: WeightDecay = None,
@@ -128,18 +139,18 @@ def command(
     watched: Watched = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL.NAME=VALUE", help="Hyper-parameter of one model. May be given again."),
+        typer.Option(
+            metavar="MODEL.NAME=VALUE",
+            help="Hyper-parameter of one model, as topk.k=10. May be given again.",
+            rich_help_panel=MODEL_PANEL,
+        ),
     ] = None,
     loss_option: LossOption = None,
     tune: Tune = None,
     inner_folds: InnerFolds = 3,
-    device: Annotated[str, typer.Option(metavar="DEV", help="auto, cpu or cuda.")] = "auto",
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Go on without labelled slides that have no store.")
-    ] = False,
-    allow_duplicates: Annotated[
-        bool, typer.Option("--allow-duplicates", help="Go on where two slides seem to show the same section.")
-    ] = False,
+    device: Device = "auto",
+    allow_missing: AllowMissing = False,
+    allow_duplicates: AllowDuplicates = False,
     workers: Workers = 0,
     scheduler: Scheduler = None,
     cluster: Cluster = None,

@@ -10,22 +10,27 @@ from mil.models import MODELS
 from workflows.training import TrainResult, train
 from workflows.training_config import DEFAULT_LOSS, TrainConfig
 from workflows.training_options import (
+    AllowDuplicates,
+    AllowMissing,
     BagTiles,
     BatchSlides,
     BatchTiles,
     Classes,
+    Device,
     Ema,
     Epochs,
     FoldBy,
     Folds,
     FoldSeed,
     InnerFolds,
+    Labels,
     LossName,
     LossOption,
     ModelName,
     Option,
     Patience,
     Rate,
+    Store,
     Stratify,
     TaskName,
     TileDropout,
@@ -43,18 +48,20 @@ __all__ = ["TrainConfig", "TrainResult", "command", "train"]
 
 
 def command(
-    store: Annotated[str, typer.Option(metavar="DIR", help="Folder of the feature stores, or s3://BUCKET/PREFIX.")],
-    labels: Annotated[Path, typer.Option(metavar="CSV", help="slide_id, label and optional patient_id, site, fold.")],
+    store: Store,
+    labels: Labels,
     out: Annotated[Path, typer.Option(metavar="MODEL", help="Folder of the model; an older model there is replaced.")],
     model: ModelName = "abmil",
     task: TaskName = "grade",
-    encoder: Annotated[str | None, typer.Option(help="Whose features, where the stores hold several.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose features, where the stores hold those of several.")
+    ] = None,
     loss: LossName = None,
     classes: Classes = None,
     folds: Folds = 5,
     fold_by: FoldBy = "patient",
     stratify: Stratify = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="The same seed gives the same model.")] = 0,
     fold_seed: FoldSeed = None,
     epochs: Epochs = None,
     lr: Rate = None,
@@ -70,13 +77,9 @@ def command(
     loss_option: LossOption = None,
     tune: Tune = None,
     inner_folds: InnerFolds = 3,
-    device: Annotated[str, typer.Option(metavar="DEV", help="auto, cpu or cuda.")] = "auto",
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Go on without labelled slides that have no store.")
-    ] = False,
-    allow_duplicates: Annotated[
-        bool, typer.Option("--allow-duplicates", help="Go on where two slides seem to show the same section.")
-    ] = False,
+    device: Device = "auto",
+    allow_missing: AllowMissing = False,
+    allow_duplicates: AllowDuplicates = False,
 ) -> None:
     """Features and labels to a model that grades.
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,85 +11,203 @@ from mil.losses import LOSSES
 from mil.models import MODELS
 from wsi.errors import UsageError
 
+MODEL_PANEL, FOLDS_PANEL = "Model and loss", "Folds"
+TRAINING_PANEL, CHOICE_PANEL = "Training", "What each fold chooses on its training side"
+
+Store = Annotated[str, typer.Option(metavar="DIR", help="Folder of the feature stores, or s3://BUCKET/PREFIX.")]
+Labels = Annotated[
+    Path,
+    typer.Option(metavar="CSV", help="slide_id, label; patient_id, site, fold and other columns where they are known."),
+]
+TaskName = Annotated[
+    str, typer.Option(metavar="TASK", help="grade (labels with an order) or class (labels without one).")
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,...",
+        help="All classes in order.",
+        show_default="grades by number; other labels by alphabet, harmless ones first",
+    ),
+]
+Device = Annotated[str, typer.Option(metavar="DEV", help="auto, cpu or cuda.")]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", metavar="", help="Go on without labelled slides that have no store.")
+]
+AllowDuplicates = Annotated[
+    bool,
+    typer.Option(
+        "--allow-duplicates",
+        metavar="",
+        help="Go on where slides of two folds or two patients seem to show one section.",
+    ),
+]
+
+ModelName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help=f"{', '.join(MODELS)}. docs/models.md says when to take which.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 Option = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=VALUE", help="Hyper-parameter of the model, as hidden=256. May be given again."),
-]
-LossOption = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of the loss. May be given again.")
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Hyper-parameter of the model, as hidden=256. May be given again.",
+        rich_help_panel=MODEL_PANEL,
+    ),
 ]
 LossName = Annotated[
     str | None,
-    typer.Option(help=f"{', '.join(LOSSES)}.", show_default="corn for grades, else cross_entropy"),
+    typer.Option(
+        metavar="NAME",
+        help=f"{', '.join(LOSSES)}.",
+        show_default="corn for grades, else cross_entropy",
+        rich_help_panel=MODEL_PANEL,
+    ),
 ]
-ModelName = Annotated[str, typer.Option(help=f"{', '.join(MODELS)}.")]
-TaskName = Annotated[str, typer.Option(help="grade (labels have an order) or class.")]
-Classes = Annotated[
-    str | None, typer.Option(metavar="A,B,...", help="All classes in order, where the labels do not tell.")
+LossOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Option of the loss, as gamma=3 of focal. May be given again.",
+        rich_help_panel=MODEL_PANEL,
+    ),
 ]
-Folds = Annotated[int, typer.Option(min=2, help="Parts for cross-validation; no patient is in two of them.")]
+
+Folds = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=2,
+        help="Parts for cross-validation; no patient is in two of them. A fold column of the labels goes before.",
+        rich_help_panel=FOLDS_PANEL,
+    ),
+]
 FoldBy = Annotated[
     str,
     typer.Option(
         metavar="COLUMN",
-        help="patient, site or another column of the labels: then no site (or other value) is in two folds either, "
+        help="patient, or site or another column: then no site (or other value) is in two folds either, "
         "and labels are as even as whole sites allow.",
+        rich_help_panel=FOLDS_PANEL,
     ),
 ]
 Stratify = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN", help="site or another column: each fold has its share of each label at each site."),
+    typer.Option(
+        metavar="COLUMN",
+        help="site or another column: each fold gets its share of each label at each site.",
+        rich_help_panel=FOLDS_PANEL,
+    ),
 ]
 FoldSeed = Annotated[
-    int | None, typer.Option(min=0, help="Of the folds alone, to train other seeds on the same.", show_default="--seed")
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Of the folds alone, to train other seeds on the same folds.",
+        show_default="--seed",
+        rich_help_panel=FOLDS_PANEL,
+    ),
 ]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the slides.", show_default="40")]
+
+Epochs = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Passes over the slides.", show_default="40", rich_help_panel=TRAINING_PANEL),
+]
 Rate = Annotated[
     str | None,
     typer.Option(
         metavar="RATE",
-        help="Highest learning rate, or auto: found in each fold by a rising rate.",
+        help="Highest learning rate, or auto: found in each fold by a short training in which it rises.",
         show_default="0.001",
+        rich_help_panel=TRAINING_PANEL,
     ),
 ]
-WeightDecay = Annotated[float | None, typer.Option(min=0, help="Of AdamW.", show_default="0.01")]
-BagTiles = Annotated[
-    int | None, typer.Option(min=1, help="Most tiles drawn from a slide in an epoch.", show_default="512")
+WeightDecay = Annotated[
+    float | None,
+    typer.Option(metavar="X", min=0, help="Of AdamW.", show_default="0.01", rich_help_panel=TRAINING_PANEL),
 ]
-BatchSlides = Annotated[int | None, typer.Option(min=1, help="Most slides in a batch.", show_default="8")]
-BatchTiles = Annotated[int | None, typer.Option(min=1, help="Most tiles in a batch.", show_default="4096")]
+BagTiles = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Most tiles drawn from a slide in an epoch; held-out slides are seen whole.",
+        show_default="512",
+        rich_help_panel=TRAINING_PANEL,
+    ),
+]
+BatchSlides = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Most slides in a batch.", show_default="8", rich_help_panel=TRAINING_PANEL),
+]
+BatchTiles = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Most tiles in a batch.", show_default="4096", rich_help_panel=TRAINING_PANEL
+    ),
+]
 TileDropout = Annotated[
     float | None,
-    typer.Option(min=0, max=0.99, help="Share of a slide's tiles left out in an epoch.", show_default="0"),
+    typer.Option(
+        metavar="SHARE",
+        min=0,
+        max=0.99,
+        help="Share of a slide's tiles left out in an epoch.",
+        show_default="0",
+        rich_help_panel=TRAINING_PANEL,
+    ),
 ]
 Ema = Annotated[
     float | None,
     typer.Option(
-        min=0, max=0.99999, help="Decay of a running mean of the weights, which is used for them.", show_default="none"
+        metavar="DECAY",
+        min=0,
+        max=0.99999,
+        help="Keep a running mean of the weights with this decay, and take it in their place.",
+        show_default="none",
+        rich_help_panel=TRAINING_PANEL,
     ),
 ]
+
 Patience = Annotated[
     int | None,
     typer.Option(
         metavar="EPOCHS",
         min=0,
-        help="Set patients of the training side apart, stop when QWK (grades) or AUROC (classes) on them has not risen "
-        "for so long, and take the best epoch.",
+        help="Set patients apart, stop when QWK (grades) or AUROC (classes) on them has not risen for so long, and "
+        "take the best epoch.",
         show_default="never",
+        rich_help_panel=CHOICE_PANEL,
     ),
 ]
 Watched = Annotated[
-    float | None, typer.Option(min=0.01, max=0.5, help="Share of patients set apart for it.", show_default="0.2")
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.01,
+        max=0.5,
+        help="Share of the patients that --patience sets apart.",
+        show_default="0.2",
+        rich_help_panel=CHOICE_PANEL,
+    ),
 ]
 Tune = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=A,B,...",
-        help="Choose in each fold by inner cross-validation on its training side: lr, weight_decay, epochs, bag_tiles, "
-        "ema ... or model.OPTION. May be given again: all combinations are tried.",
+        help="Values to choose from by inner cross-validation: lr, weight_decay, epochs, bag_tiles, ema, class_balance "
+        "... or model.OPTION. May be given again: all combinations are tried.",
+        rich_help_panel=CHOICE_PANEL,
     ),
 ]
-InnerFolds = Annotated[int, typer.Option(min=2, help="Parts of a training side for --tune.")]
+InnerFolds = Annotated[
+    int, typer.Option(metavar="N", min=2, help="Parts of a training side for --tune.", rich_help_panel=CHOICE_PANEL)
+]
 
 
 def fit_settings(lr: str | None, **numbers: float | int | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, one-line errors, exit codes, defaults out of a file."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_help_of_a_command_has_an_example(code_of, name: str) -> None:
     assert not err
     assert f"histograde {name}" in out
     assert "Example" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "panels"),
+    [
+        ("train", ("Model and loss", "Folds", "Training", "What each fold chooses on its training side")),
+        ("sweep", ("Model and loss", "Folds", "Training", "What each fold chooses on its training side")),
+        ("evaluate", ("Operating points", "Maps against annotations")),
+    ],
+)
+def test_many_options_are_grouped(code_of, name: str, panels: tuple[str, ...]) -> None:
+    _, out, _ = code_of(name, "--help")
+    heads = re.findall(r"^╭─ (.+?) ─+╮$", out, flags=re.MULTILINE)
+    assert tuple(heads) == ("Options", *panels)
 
 
 def test_version(code_of) -> None:
