@@ -1,18 +1,19 @@
 """A network a fold, what each says of the slides it has not seen, and the calibration that follows from these."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mil.bag import Bags, BagSubset
-from mil.calibration import TemperatureScaling, cross_fitted
+from mil.calibration_choice import calibration_methods, choose_calibration, nested_probabilities
 from mil.checkpoints import FitFolder
 from mil.cohort import Task
 from mil.course import EpochRow
 from mil.fit_config import FitConfig
 from mil.lit import fit
+from mil.metrics import ece, log_loss
 from mil.nested import Choice, Grid, Side, choose, configured
 from mil.network import Network, NetworkSpec, predict
 from mil.prediction import Prediction
@@ -59,12 +60,13 @@ class CrossValidation:
     networks : tuple of Network
         By fold.
     held_out : tuple of Prediction
-        For every slide by the network that has not seen it. The probabilities of a fold are calibrated on the other
-        folds, so that they show what calibration does for a new slide.
+        For every slide by the network that has not seen it. The probabilities of a fold are calibrated by what is
+        chosen and fitted on the other folds, so that they show what calibration does for a new slide.
     logits : ndarray (n, L)
         Behind them, not calibrated.
     calibration : dict
-        Method, temperature from all held-out slides, and the log loss and ECE before and after.
+        `CalibrationChoice.to_dict`, fitted on all held-out slides; how many slides and patients these are; and log loss
+        and ECE before and after, of the probabilities in `held_out`.
     folds : tuple of FoldRecord
     """
 
@@ -133,7 +135,7 @@ def cross_validate(
             report(f"fold {k + 1} of {folds}: trained on {len(seen)} slides, {len(held)} held out{_told(record)}")
     parts = [found[row] for row in range(len(bags))]
     names = tuple(classes) if classes else tuple(str(number) for number in range(spec.n_classes))
-    done = _calibrated(spec, bags, targets, fold, networks, parts, task, names)
+    done = _calibrated(spec, bags, targets, fold, people, networks, parts, task, names)
     return replace(done, folds=tuple(records))
 
 
@@ -168,6 +170,7 @@ def _calibrated(
     bags: Bags,
     targets: np.ndarray,
     fold: np.ndarray,
+    people: tuple[str, ...],
     networks: list[Network],
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
     task: Task,
@@ -175,12 +178,13 @@ def _calibrated(
 ) -> CrossValidation:
     link = spec.build_class_loss().probabilities
     logits = np.stack([one[0] for one in parts])
-    scaling = TemperatureScaling(link).fit(logits, targets)
-    probabilities = cross_fitted(link, logits, targets, fold)
+    methods = calibration_methods(task, link)
+    choice = choose_calibration(methods, logits, targets, fold, people)
+    probabilities = nested_probabilities(methods, logits, targets, fold, people)
     held_out = []
     for number, (_, attention, tile_logits) in enumerate(parts):
         bag = bags[number]
-        evidence = link(tile_logits / scaling.temperature_).astype(np.float32)
+        evidence = choice.calibrator.transform(tile_logits).astype(np.float32)
         held_out.append(
             Prediction(
                 slide_id=bag.slide_id,
@@ -195,5 +199,15 @@ def _calibrated(
                 fold_spread=0.0,
             )
         )
-    report = {"method": "temperature", **asdict(scaling.report_)}
+    figures = _before_and_after(targets, link(logits), probabilities)
+    report = {"n_slides": len(logits), "n_patients": len(set(people)), **figures, **choice.to_dict()}
     return CrossValidation(tuple(networks), tuple(held_out), logits, report)
+
+
+def _before_and_after(targets: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+    return {
+        "nll_before": log_loss(targets, before),
+        "nll_after": log_loss(targets, after),
+        "ece_before": ece(targets, before),
+        "ece_after": ece(targets, after),
+    }

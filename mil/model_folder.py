@@ -25,7 +25,9 @@ import numpy as np
 import safetensors.torch
 
 from mil.bag import Bag, check_same_making
+from mil.calibration_choice import Calibrator, load_calibrator
 from mil.cohort import Cohort, Task
+from mil.model_sets import find_set
 from mil.network import Network, NetworkSpec, predict
 from mil.prediction import Prediction, score_columns
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
@@ -36,6 +38,9 @@ FORMAT_NAME = "histograde-model"
 FORMAT_VERSION = 1
 OWN_NETWORKS_VERSION = 2
 """Of a folder whose networks are not built alike, which programs that know version 1 only cannot read."""
+OWN_CALIBRATION_VERSION = 3
+"""Of a folder that is not calibrated by temperature, which programs that know version 2 only would fail on."""
+VERSIONS = (FORMAT_VERSION, OWN_NETWORKS_VERSION, OWN_CALIBRATION_VERSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,16 @@ class ModelCard:
     encoder_card, recipe : dict
         How the features were made, as the stores state it.
     calibration : dict or None
-        temperature, method, number of held-out slides, log loss and ECE before and after; None: not calibrated.
+        method and its parameters, why it was chosen, number of held-out slides, log loss and ECE before and after;
+        None: not calibrated.
     training : dict
         Slides, patients, sites, folds, seed, fit settings, held-out metrics with intervals, cohort digest, notes.
     versions : dict
         Packages used; they do not enter the model's identity.
     fold_networks : tuple of NetworkSpec, optional
         The model of each fold, where inner cross-validation chose options of its own for it.
+    sets : dict, optional
+        As `mil.model_sets.fit_sets` gives them; None: the model has no sets.
     """
 
     task: Task
@@ -70,6 +78,14 @@ class ModelCard:
     training: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
     fold_networks: tuple[NetworkSpec, ...] | None = None
+    sets: dict[str, Any] | None = None
+
+    @property
+    def format_version(self) -> int:
+        """The lowest version whose programs read all of it."""
+        if self.calibration and self.calibration["method"] != "temperature":
+            return OWN_CALIBRATION_VERSION
+        return FORMAT_VERSION if self.fold_networks is None else OWN_NETWORKS_VERSION
 
     def identity(self, weights_sha256: Sequence[str]) -> str:
         """Twelve hex digits over the weights and all of the card but the package versions."""
@@ -103,6 +119,12 @@ class GradingModel:
         """Whether its probabilities were scaled on held-out slides."""
         return self.card.calibration is not None
 
+    def calibrator(self) -> Calibrator | None:
+        """What turns logits into calibrated probabilities; None where nothing was fitted."""
+        if self.card.calibration is None:
+            return None
+        return load_calibrator(self.card.calibration, self.card.network.build_class_loss().probabilities)
+
     def check_store(self, store: FeatureStore) -> None:
         """Raise `RecipeMismatchError`, naming the field, unless the store was made as the training slides were."""
         if self.encoder not in store.encoders:
@@ -116,6 +138,8 @@ class GradingModel:
     def predict(self, bag: Bag, folds: Sequence[int] | None = None) -> Prediction:
         """Grade a bag: probabilities, attention and evidence are means over the fold networks.
 
+        The set asks each of them, so there is none where only some networks are asked.
+
         Parameters
         ----------
         folds : sequence of int, optional
@@ -126,24 +150,29 @@ class GradingModel:
                 f"slide {bag.slide_id}: its features have {bag.features.shape[1]} numbers, the model takes "
                 f"{self.card.network.dim}"
             )
-        loss = self.card.network.build_class_loss()
-        temperature = self.card.calibration["temperature"] if self.card.calibration else 1.0
+        link = self.card.network.build_class_loss().probabilities
+        calibrator = self.calibrator()
+        scaled = calibrator.transform if calibrator else link
         asked = [self.networks[fold] for fold in folds] if folds is not None else self.networks
         parts = [predict(network, bag) for network in asked]
-        each = np.stack([loss.probabilities(logits / temperature) for logits, _, _ in parts])  # (folds, C)
+        each = np.stack([scaled(logits) for logits, _, _ in parts])  # (folds, C)
+        probabilities = each.mean(axis=0)  # (C,)
+        found = None
+        if self.card.sets is not None and folds is None:
+            raw = np.stack([link(logits) for logits, _, _ in parts])  # (folds, C)
+            found = find_set(self.card.sets, self.card.classes, raw, bag.slide_id, int(probabilities.argmax()))
         return Prediction(
             slide_id=bag.slide_id,
             task=self.card.task,
             classes=self.card.classes,
-            probabilities=each.mean(axis=0),
+            probabilities=probabilities,
             attention=np.mean([attention for _, attention, _ in parts], axis=0).astype(np.float32),
-            tile_evidence=np.mean([loss.probabilities(tiles / temperature) for _, _, tiles in parts], axis=0).astype(
-                np.float32
-            ),
+            tile_evidence=np.mean([scaled(tiles) for _, _, tiles in parts], axis=0).astype(np.float32),
             rows=bag.rows,
             model_id=self.model_id,
             calibrated=self.calibrated,
             fold_spread=float(each.std(axis=0).max()),
+            class_set=found,
         )
 
 
@@ -187,8 +216,7 @@ def save_model(
     for fold, log in enumerate(logs):
         (staged / "training" / f"fold-{fold}.csv").write_text(log, encoding="utf-8")
     model_id = card.identity(digests)
-    version = FORMAT_VERSION if card.fold_networks is None else OWN_NETWORKS_VERSION
-    head = {"format": FORMAT_NAME, "format_version": version, "model_id": model_id, "folds": len(networks)}
+    head = {"format": FORMAT_NAME, "format_version": card.format_version, "model_id": model_id, "folds": len(networks)}
     write_json(staged / "model.json", head | asdict(card))
     (staged / "out_of_fold.csv").write_text(_held_out_table(cohort, held_out), encoding="utf-8")
     for one in held_out:
@@ -213,29 +241,31 @@ def load_model(path: str | Path) -> GradingModel:
     CorruptStoreError
         If a file is missing or differs from its checksum.
     RecipeMismatchError
-        If a newer version of the format wrote it.
+        If a newer version of the format wrote it, or it is calibrated in a way that this program does not know.
     """
     path = Path(path)
     if not (path / "model.json").is_file():
         raise UsageError(f"{path}: is not a model folder (no model.json); make one with `histograde train`")
     _check_files(path)
     meta = json.loads((path / "model.json").read_bytes())
-    if meta.get("format") != FORMAT_NAME or meta.get("format_version") not in (FORMAT_VERSION, OWN_NETWORKS_VERSION):
+    if meta.get("format") != FORMAT_NAME or meta.get("format_version") not in VERSIONS:
         raise RecipeMismatchError(
             f"{path.name}: format {meta.get('format')} version {meta.get('format_version')}, this program reads "
-            f"{FORMAT_NAME} up to version {OWN_NETWORKS_VERSION}; use a newer histograde"
+            f"{FORMAT_NAME} up to version {max(VERSIONS)}; use a newer histograde"
         )
     spec = NetworkSpec(**meta["network"])
     own = tuple(NetworkSpec(**one) for one in meta.get("fold_networks") or ()) or None
     names = ("task", "encoder_card", "recipe", "calibration", "training", "versions")
     rest = {name: meta[name] for name in names}
-    card = ModelCard(classes=tuple(meta["classes"]), network=spec, fold_networks=own, **rest)
+    card = ModelCard(classes=tuple(meta["classes"]), network=spec, fold_networks=own, sets=meta.get("sets"), **rest)
     networks = []
     for fold in range(meta["folds"]):
         network = Network(own[fold] if own else spec)
         network.load_state_dict(safetensors.torch.load_file(path / "weights" / f"fold-{fold}.safetensors"))
         networks.append(network.eval())
-    return GradingModel(meta["model_id"], card, tuple(networks))
+    model = GradingModel(meta["model_id"], card, tuple(networks))
+    model.calibrator()  # here, once, and not at every slide, if it is of an unknown method
+    return model
 
 
 def check_writable(path: Path) -> None:

@@ -5,6 +5,29 @@ from typing import Literal
 
 import numpy as np
 
+from mil.conformal import set_text
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSet:
+    """The classes that a slide may have, so chosen that the truth is among them in a given share of slides.
+
+    Attributes
+    ----------
+    held : tuple of str
+        In the order of the classes; the predicted one is among them.
+    coverage : float
+        That share, as 0.9.
+    """
+
+    held: tuple[str, ...]
+    coverage: float
+
+    def text(self, classes: tuple[str, ...], task: Literal["grade", "class"]) -> str:
+        """As a person reads it: `3-4 at 90 %`."""
+        held = np.array([name in self.held for name in classes])
+        return f"{set_text(classes, held, task == 'grade')} at {100 * self.coverage:g} %"
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -28,6 +51,8 @@ class Prediction:
         Whether the probabilities were scaled on held-out slides.
     fold_spread : float
         Disagreement of the fold models: largest standard deviation over classes of their probabilities.
+    class_set : ClassSet, optional
+        None where the model has no sets, or not all of its fold models were asked.
     """
 
     slide_id: str
@@ -40,6 +65,7 @@ class Prediction:
     model_id: str
     calibrated: bool
     fold_spread: float
+    class_set: ClassSet | None = None
 
     @property
     def label(self) -> str:

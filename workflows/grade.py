@@ -216,7 +216,7 @@ def grade(sources: "list[SlideSource]", config: GradeConfig, listener: "Listener
     folders = () if config.watch is None else config.watch.folders
     with RunLog(config.out, "grade", len(sources), extraction, folders) as log:
         _grade_each(sources if watch is None else watch, config, extraction, summary, tables, log, listener)
-        done = tables.save()
+        done = replace(tables.save(), model=summary)
         write_report(config.out)
         return done
 
@@ -418,6 +418,7 @@ class GradeOne:
             return None
         same = graded.model_id == self.summary.model_id and graded.info == store.slide
         same = same and graded.patient_id == source.patient_id
+        same = same and (graded.class_set is None) == (self.summary.coverage is None)
         drawn = all((folder / name).is_file() for export in EXPORTS.values() for name in export.file_names)
         return graded.grading if same and drawn else None
 
@@ -457,23 +458,16 @@ def graded_slide(
         thumbnail=thumbnail(slide, THUMBNAIL_PX),
         top_tiles=tuple(tops),
         qc=store.meta.get("qc", {}),
+        class_set=prediction.class_set,
     )
 
 
 def model_summary(model: "GradingModel") -> "ModelSummary":
     """What the report says of a model."""
+    from workflows.assurances import calibration_text, sets_text
     from workflows.gradings import Metric, ModelSummary
 
     card, training = model.card, model.card.training
-    calibration = card.calibration
-    if calibration:
-        said = (
-            f"Probabilities are calibrated by {calibration['method']} scaling (T = {calibration['temperature']:.2f}) "
-            f"on {calibration['n_slides']} held-out slides: expected calibration error "
-            f"{calibration['ece_before']:.3f} before, {calibration['ece_after']:.3f} after."
-        )
-    else:
-        said = "Probabilities are not calibrated: read them as an order, not as frequencies."
     sites = training["sites"]
     where = f"{len(sites)} sites ({', '.join(sites)})" if len(sites) > 1 else f"one site ({sites[0]})" if sites else ""
     return ModelSummary(
@@ -489,8 +483,8 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
             if None not in (one["estimate"], one["low"], one["high"])
         ),
         metrics_on=f"{training['folds']}-fold cross-validation by patient",
-        calibrated=calibration is not None,
-        calibration=said,
+        calibrated=model.calibrated,
+        calibration=calibration_text(card.calibration),
         limits=(
             "Research use only: not a medical device, and not to be used for diagnosis or treatment.",
             f"Trained on {training['slides']} slides of {training['patients']} patients from "
@@ -499,6 +493,8 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
             f"{card.recipe['tiles']['mpp']:g} um/px.",
             "Attention shows what the model weighed, not where a tumour is.",
         ),
+        coverage=card.sets["coverage"] if card.sets else None,
+        sets=sets_text(card.sets, card.task),
     )
 
 

@@ -11,6 +11,8 @@ from zipfile import BadZipFile
 
 from PIL.Image import DecompressionBombError
 
+from mil.prediction import ClassSet
+from workflows.assurances import NO_SETS
 from wsi.errors import MissingPackageError, UsageError, WsiError
 from wsi.files import write_atomic, write_json
 from wsi.scales import EvidenceKind
@@ -43,6 +45,8 @@ class Grading:
     model_id : str
     seconds : float
         Time spent on the slide.
+    class_set : ClassSet, optional
+        None where the model has no sets.
     """
 
     slide_id: str
@@ -57,6 +61,7 @@ class Grading:
     tissue_mm2: float
     model_id: str
     seconds: float
+    class_set: ClassSet | None = None
 
     def __post_init__(self) -> None:
         if self.predicted not in self.classes or len(self.classes) != len(self.probabilities):
@@ -64,11 +69,21 @@ class Grading:
                 f"slide {self.slide_id}: {self.predicted!r} with {len(self.probabilities)} probabilities "
                 f"does not fit the classes {', '.join(self.classes)}"
             )
+        if self.class_set and not {self.predicted} <= set(self.class_set.held) <= set(self.classes):
+            raise UsageError(
+                f"slide {self.slide_id}: its set ({', '.join(self.class_set.held)}) holds the predicted "
+                f"{self.predicted!r} and nothing but the classes {', '.join(self.classes)}"
+            )
 
     @property
     def confidence(self) -> float:
         """Probability of the predicted class."""
         return self.probabilities[self.classes.index(self.predicted)]
+
+    @property
+    def set_text(self) -> str:
+        """The set as a person reads it, `3-4 at 90 %`; `none` where the model has no sets."""
+        return self.class_set.text(self.classes, self.task) if self.class_set else "none"
 
     @property
     def label(self) -> str:
@@ -130,6 +145,10 @@ class ModelSummary:
     calibrated : bool
     calibration : str
         One sentence: how, and on what; or that nothing was done.
+    coverage : float or None
+        Share of slides whose set is to hold the truth; None: the model has no sets.
+    sets : str
+        One sentence: on what they were calibrated; or that there are none.
     limits : tuple of str
         Sentences on where the model must not be trusted.
     evidence : {"probability", "signed"}
@@ -151,6 +170,8 @@ class ModelSummary:
     limits: tuple[str, ...] = ()
     evidence: EvidenceKind = "probability"
     evidence_limit: float = 1.0
+    coverage: float | None = None
+    sets: str = NO_SETS
 
     @property
     def class_labels(self) -> tuple[str, ...]:
@@ -186,12 +207,16 @@ def save_predictions(run: str | Path, gradings: Sequence[Grading]) -> None:
 
 def prediction_row(grading: Grading) -> dict[str, Any]:
     """A grading as the columns of `predictions.csv`, in their order."""
+    found = grading.class_set
     return {
         "slide_id": grading.slide_id,
         "patient_id": grading.patient_id,
         grading.task: grading.predicted,
         **{f"p_{name}": p for name, p in zip(grading.classes, grading.probabilities, strict=True)},
         "calibrated": "yes" if grading.calibrated else "no",
+        "set": grading.set_text,
+        "coverage": found.coverage if found else None,
+        **{f"holds_{name}": ("yes" if name in found.held else "no") if found else None for name in grading.classes},
         "tiles": grading.tiles,
         "bad_tiles": grading.bad_tiles,
         "tissue_mm2": grading.tissue_mm2,
@@ -221,7 +246,15 @@ def _grading(row: Mapping[str, str]) -> Grading:
         float(row["tissue_mm2"]),
         row["model_id"],
         float(row["seconds"]),
+        _class_set(row, classes),
     )
+
+
+def _class_set(row: Mapping[str, str], classes: tuple[str, ...]) -> ClassSet | None:
+    """The set of a line; None where there is none, as in tables of programs that knew no sets."""
+    if not row.get("coverage"):
+        return None
+    return ClassSet(tuple(name for name in classes if row[f"holds_{name}"] == "yes"), float(row["coverage"]))
 
 
 def save_quarantine(run: str | Path, quarantined: Iterable[Quarantined]) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from shapely import MultiPolygon, Polygon
 from shapely.geometry import mapping, shape
 
+from mil.prediction import ClassSet
 from workflows.gradings import (
     Grading,
     ModelSummary,
@@ -64,7 +65,7 @@ class GradedSlide:
     info : SlideInfo
         With the pixel size that was used.
     patient_id : str
-    task, classes, predicted, calibrated, model_id, seconds
+    task, classes, predicted, calibrated, model_id, seconds, class_set
         As in `Grading`.
     probabilities : ndarray (C,) float
     grid : TileGrid
@@ -106,6 +107,7 @@ class GradedSlide:
     thumbnail: np.ndarray
     top_tiles: tuple[TopTile, ...] = ()
     qc: Mapping[str, Any] = field(default_factory=dict)
+    class_set: ClassSet | None = None
 
     def __post_init__(self) -> None:
         n = len(self.rows)
@@ -135,6 +137,7 @@ class GradedSlide:
             round(self.tissue_area_um2 / 1e6, 4),
             self.model_id,
             round(self.seconds, 3),
+            self.class_set,
         )
 
     def maps(self, model: ModelSummary) -> SlideMaps:
@@ -225,6 +228,7 @@ def _describe(graded: GradedSlide) -> dict[str, Any]:
         "classes": list(graded.classes),
         "predicted": graded.predicted,
         "calibrated": graded.calibrated,
+        "set": None if graded.class_set is None else asdict(graded.class_set),
         "model_id": graded.model_id,
         "seconds": graded.seconds,
         "tile_spec": graded.grid.spec.to_dict(),
@@ -280,9 +284,14 @@ def load_slide(run: str | Path, slide_id: str) -> GradedSlide:
             read_part(folder / "thumbnail.jpg", decode_picture, AGAIN),
             tuple(TopTile(top["row"], pixels) for top, pixels in zip(said["top_tiles"], tops, strict=True)),
             said["qc"],
+            _class_set(said.get("set")),
         )
     except (KeyError, TypeError, IndexError) as error:
         raise UsageError(f"{slide_id}: slide.json and scores.npz do not fit together ({error}); {AGAIN}") from error
+
+
+def _class_set(said: dict[str, Any] | None) -> ClassSet | None:
+    return None if said is None else ClassSet(tuple(said["held"]), float(said["coverage"]))
 
 
 def _known(said: dict[str, Any]) -> dict[str, Any]:

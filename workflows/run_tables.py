@@ -7,25 +7,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workflows.gradings import Grading, Quarantined
+    from workflows.gradings import Grading, ModelSummary, Quarantined
     from workflows.listeners import SlideResult
+
+MOST_TOLD = 10
+"""The most urgent slides are told on the terminal; the worklist has them all."""
 
 
 @dataclass(slots=True)
 class GradeSummary:
-    """What a run came to; `remembered` of the quarantined slides were so by an earlier start."""
+    """What a run came to, by which model; `remembered` of the quarantined slides were so by an earlier start."""
 
     gradings: "list[Grading]"
     quarantined: "list[Quarantined]"
     seconds: float
     remembered: int = 0
+    model: "ModelSummary | None" = None
 
     def text(self, out: Path) -> str:
         """A few lines for people."""
         from workflows.progress import clock
+        from workflows.worklist import rank_slides
 
         total = len(self.gradings) + len(self.quarantined)
         lines = [f"{len(self.gradings)} of {total} slides graded in {clock(self.seconds)}: {out}/report/index.html"]
+        lines += [f"  {place.rank}. {_told(place.grading)}" for place in rank_slides(self.gradings)[:MOST_TOLD]]
+        if (rest := len(self.gradings) - MOST_TOLD) > 0:
+            lines.append(f"  and {rest} less urgent (worklist.csv)")
+        if self.model:
+            lines += [self.model.calibration, self.model.sets]
         if self.quarantined:
             before = f", {self.remembered} of them known from an earlier start" if self.remembered else ""
             lines.append(f"{len(self.quarantined)} in quarantine (quarantine.csv){before}:")
@@ -33,6 +43,12 @@ class GradeSummary:
                 f"  {one.slide_id}: {one.message} [{one.error_class}] -> {one.remedy}" for one in self.quarantined
             ]
         return "\n".join(lines)
+
+
+def _told(grading: "Grading") -> str:
+    """A slide's grade and set on one line: `s01: Grade group 3 (0.83), set 3-4 at 90 %`."""
+    doubt = "" if grading.calibrated else ", not calibrated"
+    return f"{grading.slide_id}: {grading.label} ({grading.confidence:.2f}{doubt}), set {grading.set_text}"
 
 
 class RunTables:

@@ -16,6 +16,7 @@ from workflows.training_options import (
     BatchSlides,
     BatchTiles,
     Classes,
+    Coverage,
     Device,
     Ema,
     Epochs,
@@ -77,15 +78,16 @@ def command(
     loss_option: LossOption = None,
     tune: Tune = None,
     inner_folds: InnerFolds = 3,
+    coverage: Coverage = 0.9,
     device: Device = "auto",
     allow_missing: AllowMissing = False,
     allow_duplicates: AllowDuplicates = False,
 ) -> None:
     """Features and labels to a model that grades.
 
-    Trains one network a fold, measures each on the slides it has not seen, calibrates on those, and keeps all of it
-    in one folder for `histograde grade`. What is chosen (--tune, --patience, --lr auto) is chosen on a fold's training
-    side. A training that was killed goes on with the same command.
+    Trains one network a fold, measures each on the slides it has not seen, calibrates probabilities and sets on those,
+    and keeps all of it in one folder for `histograde grade`. What is chosen (--tune, --patience, --lr auto) is chosen
+    on a fold's training side. A training that was killed goes on with the same command.
 
     Example: `histograde train --store features/ --labels labels.csv --out model/`
     """
@@ -102,5 +104,6 @@ def command(
         ),
         grid_values(tune),
         inner_folds,
+        coverage,
     )  # fmt: skip
     train(config, typer.echo)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mil.cohort import Cohort, label_classes, read_labels
+from mil.cohort import Cohort, Task, label_classes, read_labels
 from mil.intervals import Interval, score
+from workflows.assurances import calibration_text, sets_text
 from workflows.training_config import DEFAULT_LOSS, TrainConfig
 from workflows.training_table import check_columns, encoder_of, match, with_folds, without_duplicates
 from wsi.cohort_index import open_cohort
@@ -42,7 +43,7 @@ class TrainResult:
     classes : tuple of str
     metrics : dict of str to Interval
         On held-out slides.
-    calibration : dict
+    calibration, sets : dict or None
         As in `model.json`.
     notes : tuple of str
         What limits the figures.
@@ -50,27 +51,30 @@ class TrainResult:
         Numbers that the network of one fold learned.
     seconds_per_epoch : float
         Of the clock, mean over the folds.
+    task : "grade" or "class"
     """
 
     path: Path
     model_id: str
     classes: tuple[str, ...]
     metrics: dict[str, Interval]
-    calibration: dict[str, Any]
+    calibration: dict[str, Any] | None
     notes: tuple[str, ...]
     parameters: int = 0
     seconds_per_epoch: float = 0.0
+    sets: dict[str, Any] | None = None
+    task: Task = "grade"
 
     def lines(self) -> list[str]:
         """The outcome for people."""
         first = next(iter(self.metrics.values()))
-        found = self.calibration
+        why = (self.calibration or {}).get("note")
         return [
             f"held-out slides, 95 % interval by patient ({first.n_groups} patients, {first.method}):",
             *(f"  {name:<18}{interval}" for name, interval in self.metrics.items()),
-            f"calibration: temperature {found['temperature']:.3f} from {found['n_slides']} held-out slides; "
-            f"log loss {found['nll_before']:.3f} -> {found['nll_after']:.3f}, "
-            f"ECE {found['ece_before']:.3f} -> {found['ece_after']:.3f}",
+            f"calibration: {calibration_text(self.calibration)}",
+            *([f"  {why}"] if why else []),
+            f"sets: {sets_text(self.sets, self.task)}",
             *(f"note: {note}" for note in self.notes),
             f"model {self.model_id} in {self.path}",
         ]
@@ -227,9 +231,11 @@ def kept(training: Training) -> TrainResult | None:
     known = model.card.training
     metrics = {name: _interval(value) for name, value in known["held_out"].items()}
     seconds = record["timings_s"]["epoch"]
-    calibration = model.card.calibration or {}
     notes, parameters = tuple(known["notes"]), known["parameters"]
-    return TrainResult(path, model.model_id, model.card.classes, metrics, calibration, notes, parameters, seconds)
+    card = model.card
+    return TrainResult(
+        path, model.model_id, card.classes, metrics, card.calibration, notes, parameters, seconds, card.sets, card.task
+    )
 
 
 def _interval(value: Mapping[str, Any]) -> Interval:
@@ -259,13 +265,24 @@ def _save(training: Training, done: "CrossValidation") -> TrainResult:
     known = _training_record(training, done, metrics) | {"parameters": parameters}
     card = ModelCard(
         config.task, training.classes, training.spec, training.bags.card, training.bags.recipe, done.calibration, known,
-        versions(), _own_networks(training.spec, done),
+        versions(), _own_networks(training.spec, done), _sets(training, done),
     )  # fmt: skip
     logs = [log_table(one.log) for one in done.folds]
     model_id = save_model(config.out, card, done.networks, cohort, done.held_out, logs)
     seconds = float(np.mean([one.seconds_per_epoch for one in done.folds]))
-    found = (metrics, done.calibration, cohort.notes, parameters, seconds)
+    found = (metrics, done.calibration, cohort.notes, parameters, seconds, card.sets, config.task)
     return TrainResult(Path(config.out), model_id, training.classes, *found)
+
+
+def _sets(training: Training, done: "CrossValidation") -> dict[str, Any]:
+    from mil.model_sets import fit_sets
+
+    config, cohort = training.config, training.cohort
+    probabilities = training.spec.build_class_loss().probabilities(done.logits)  # (n, C)
+    return fit_sets(
+        config.task, training.classes, probabilities, training.targets, np.asarray(cohort.fold), cohort.slide_id,
+        cohort.patient_id, config.coverage, config.seed,
+    )  # fmt: skip
 
 
 def _training_record(training: Training, done: "CrossValidation", metrics: Mapping[str, Interval]) -> dict[str, Any]:

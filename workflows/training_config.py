@@ -58,6 +58,8 @@ class TrainConfig:
         Values to choose from in each fold (`mil.nested.Grid`).
     inner_folds : int
         For that.
+    coverage : float
+        Share of slides whose set is to hold the truth.
     """
 
     store: StorePath
@@ -82,6 +84,7 @@ class TrainConfig:
     settings: Mapping[str, Any] = field(default_factory=dict)
     tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     inner_folds: int = 3
+    coverage: float = 0.9
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -90,3 +93,5 @@ class TrainConfig:
         ):
             if value not in known:
                 raise UsageError(f"--{name} is {value!r}; it can be {', '.join(known)}")
+        if not 0 < self.coverage < 1:
+            raise UsageError(f"--coverage is {self.coverage}; it lies between 0 and 1, as 0.9")

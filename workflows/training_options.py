@@ -209,6 +209,11 @@ InnerFolds = Annotated[
     int, typer.Option(metavar="N", min=2, help="Parts of a training side for --tune.", rich_help_panel=CHOICE_PANEL)
 ]
 
+Coverage = Annotated[
+    float,
+    typer.Option(metavar="SHARE", help="Share of slides whose set of grades (as 3-4) is to hold the true one."),
+]
+
 
 def fit_settings(lr: str | None, **numbers: float | int | None) -> dict[str, Any]:
     """What was asked of the training, by the names of `FitConfig` and `Packing`; what was left out is left out."""

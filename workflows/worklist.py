@@ -5,7 +5,9 @@ The urgency of a slide is a sum of three parts, each 0 to 1 before its weight:
 - severity, weight 1: the mean of the classes' severities under the slide's probabilities. For a grade, severities
   rise evenly from 0 (first class) to 1 (last). For classes without order it is 0 for a class that is named benign,
   normal or negative (if none is: for the first class) and 1 for all others;
-- uncertainty, weight 1/2: the entropy of the probabilities, divided by that of an even guess;
+- uncertainty, weight 1/2: the larger of the entropy of the probabilities, divided by that of an even guess, and of
+  the width of the slide's set: 0 for one class, 1 for all of them. A set keeps its promise however sure the
+  probabilities are, so a wide one alone sends the slide to a person. A model without sets has the entropy only;
 - quality, weight 1/4: the larger of the share of unreadable tiles over 20 %, and how far the tissue falls short of
   1 mm2; each at most 1.
 
@@ -33,8 +35,8 @@ HARMLESS = ("benign", "normal", "negative", "no tumour", "no tumor", "non-tumour
 
 RULE = (
     "Most urgent first: expected severity of the probabilities (0\u20131), plus half of their uncertainty "
-    "(entropy, 0\u20131), plus a quarter of the quality trouble (unreadable tiles, full at 20 %; tissue short of "
-    "1 mm\u00b2). Equal places by slide name."
+    "(entropy or width of the set, whichever is larger, 0\u20131), plus a quarter of the quality trouble (unreadable "
+    "tiles, full at 20 %; tissue short of 1 mm\u00b2). Equal places by slide name."
 )
 
 
@@ -57,9 +59,7 @@ def rank_slides(gradings: Iterable[Grading]) -> list[Place]:
 def urgency(grading: Grading) -> float:
     """The sum that the module's text describes, 0 to 1.75."""
     severity = sum(p * s for p, s in zip(grading.probabilities, severities(grading.task, grading.classes), strict=True))
-    return (
-        severity + UNCERTAINTY_WEIGHT * uncertainty(grading.probabilities) + QUALITY_WEIGHT * quality_trouble(grading)
-    )
+    return severity + UNCERTAINTY_WEIGHT * uncertainty(grading) + QUALITY_WEIGHT * quality_trouble(grading)
 
 
 def severities(task: Task, classes: Sequence[str]) -> list[float]:
@@ -72,7 +72,17 @@ def severities(task: Task, classes: Sequence[str]) -> list[float]:
     return [0.0 if is_harmless else 1.0 for is_harmless in harmless]
 
 
-def uncertainty(probabilities: Sequence[float]) -> float:
+def uncertainty(grading: Grading) -> float:
+    """How little is known of the grade, 0 (sure) to 1."""
+    return max(relative_entropy(grading.probabilities), set_width(grading))
+
+
+def set_width(grading: Grading) -> float:
+    """How wide the set is, 0 (one class, or a model without sets) to 1 (all classes)."""
+    return (len(grading.class_set.held) - 1) / max(1, len(grading.classes) - 1) if grading.class_set else 0.0
+
+
+def relative_entropy(probabilities: Sequence[float]) -> float:
     """Entropy relative to an even guess, 0 (sure) to 1."""
     if len(probabilities) < 2:
         return 0.0
@@ -91,6 +101,8 @@ def reason(grading: Grading) -> str:
     parts = [f"{label} ({grading.confidence:.2f})"]
     if rivals := _rivals(grading):
         parts.append(rivals)
+    if set_width(grading):
+        parts.append(f"set {grading.set_text}")
     if grading.bad_share >= TOLD_BAD_SHARE:
         parts.append(f"{grading.bad_share:.0%} of tiles unreadable".replace("%", " %"))
     elif grading.bad_tiles:
@@ -119,7 +131,7 @@ def _short(task: Task, classes: tuple[str, ...]) -> list[str]:
 
 def save_worklist(run: str | Path, places: Sequence[Place]) -> None:
     """Write `worklist.csv`, most urgent first."""
-    columns = ["rank", "slide_id", "patient_id", "grade", "confidence", "urgency", "reason"]
+    columns = ["rank", "slide_id", "patient_id", "grade", "confidence", "calibrated", "set", "urgency", "reason"]
     task = places[0].grading.task if places else "grade"
     columns[3] = task
     rows = [
@@ -129,6 +141,8 @@ def save_worklist(run: str | Path, places: Sequence[Place]) -> None:
             "patient_id": place.grading.patient_id,
             task: place.grading.predicted,
             "confidence": round(place.grading.confidence, 4),
+            "calibrated": "yes" if place.grading.calibrated else "no",
+            "set": place.grading.set_text,
             "urgency": round(place.urgency, 4),
             "reason": place.reason,
         }

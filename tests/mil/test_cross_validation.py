@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mil.calibration import cross_fitted
+from mil.calibration_choice import calibration_methods, choose_calibration, load_calibrator
 from mil.cross_validation import cross_validate
 from mil.lit import FitConfig
 from mil.network import NetworkSpec, predict
@@ -27,10 +27,26 @@ def test_every_slide_is_predicted_by_the_network_that_has_not_seen_it():
         assert one.tile_evidence.shape == (12, 2)
         assert one.label in ("low", "high")
     link = SPEC.build_loss().probabilities
-    np.testing.assert_array_equal(done.probabilities, cross_fitted(link, done.logits, TARGETS, FOLD))
-    assert done.calibration["method"] == "temperature"
-    assert done.calibration["n_slides"] == 12
+    methods = calibration_methods("class", link)
+    for k in range(3):
+        rest, own = k != FOLD, k == FOLD
+        chosen = choose_calibration(methods, done.logits[rest], TARGETS[rest], FOLD[rest]).calibrator
+        np.testing.assert_allclose(done.probabilities[own], chosen.transform(done.logits[own]), rtol=1e-12)
+    calibration = done.calibration
+    assert (calibration["n_slides"], calibration["n_patients"]) == (12, 12)
+    assert set(calibration["log_loss"]) == {"temperature", "vector", "isotonic"}
+    truth = done.probabilities[np.arange(12), TARGETS]
+    np.testing.assert_allclose(calibration["nll_after"], -np.log(truth).mean())
+    _, _, tiles = predict(done.networks[FOLD[5]], BAGS[5])
+    expected = load_calibrator(calibration, link).transform(tiles)
+    np.testing.assert_allclose(done.held_out[5].tile_evidence, expected, rtol=1e-5)
     assert said[0] == "fold 1 of 3: trained on 8 slides, 4 held out"
+
+
+def test_slides_of_a_patient_count_as_one_in_the_choice():
+    done = cross_validate(SPEC, BAGS, TARGETS, FOLD, FIT, task="grade", patients=[f"P{k}" for k in FOLD])
+    assert (done.calibration["n_slides"], done.calibration["n_patients"]) == (12, 3)
+    assert "ordinal" in done.calibration["log_loss"]
 
 
 def test_held_out_labels_do_not_enter_their_prediction():

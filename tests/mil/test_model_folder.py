@@ -9,10 +9,14 @@ import torch
 
 import mil
 from mil.bag import pack
+from mil.calibration_choice import load_calibrator
 from mil.cohort import Cohort
+from mil.conformal import ConformalSets
+from mil.conformal_scores import slide_uniforms
 from mil.cross_validation import cross_validate
 from mil.lit import FitConfig
 from mil.model_folder import ModelCard, load_model, save_model
+from mil.model_sets import fit_sets
 from mil.network import Network, NetworkSpec, predict
 from mil.testing import toy_bag, toy_card, write_store
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
@@ -34,7 +38,11 @@ def trained():
     fit = FitConfig(epochs=2, device="cpu")
     done = cross_validate(spec, bags, targets, cohort.fold, fit, task="grade", classes=("0", "1", "2"))
     training = {"slides": 9, "seed": 0}
-    card = ModelCard("grade", ("0", "1", "2"), spec, toy_card().to_dict(), RECIPE, done.calibration, training)
+    raw = spec.build_class_loss().probabilities(done.logits)
+    sets = fit_sets("grade", ("0", "1", "2"), raw, targets, cohort.fold, NAMES, NAMES, coverage=0.7)
+    card = ModelCard(
+        "grade", ("0", "1", "2"), spec, toy_card().to_dict(), RECIPE, done.calibration, training, sets=sets
+    )
     return card, done, cohort, bags
 
 
@@ -57,10 +65,10 @@ def test_a_loaded_model_says_what_its_networks_say(folder, trained):
     assert model.calibrated
     assert model.encoder == "made-up"
     found = model.predict(bags[0])
-    loss, temperature = card.network.build_loss(), card.calibration["temperature"]
+    scaled = load_calibrator(card.calibration, card.network.build_loss().probabilities).transform
     with torch.inference_mode():
         outputs = [network(pack([bags[0]])) for network in done.networks]
-    each = np.stack([loss.probabilities(output.logits[0].double().numpy() / temperature) for output in outputs])
+    each = np.stack([scaled(output.logits[0].double().numpy()) for output in outputs])
     np.testing.assert_allclose(found.probabilities, each.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(found.fold_spread, each.std(axis=0).max(), rtol=1e-4)
     attention = np.mean([output.attention.numpy() for output in outputs], axis=0)
@@ -73,10 +81,11 @@ def test_a_loaded_model_says_what_its_networks_say(folder, trained):
 def test_one_fold_alone_gives_the_held_out_logits(folder, trained):
     card, done, cohort, bags = trained
     found = load_model(folder).predict(bags[4], folds=[int(cohort.fold[4])])
-    loss = card.network.build_loss()
-    expected = loss.probabilities(done.logits[4] / card.calibration["temperature"])
+    link = card.network.build_loss().probabilities
+    expected = load_calibrator(card.calibration, link).transform(done.logits[4])
     np.testing.assert_allclose(found.probabilities, expected, rtol=1e-9)
     assert found.fold_spread == 0
+    assert found.class_set is None  # one network of three cannot say it
     np.testing.assert_allclose(found.tile_evidence, done.held_out[4].tile_evidence, rtol=1e-5)
 
 
@@ -103,6 +112,64 @@ def test_same_content_same_bytes_and_identity(folder, trained, tmp_path):
     assert len(model_id) == 12
     assert save(tmp_path / "v", trained, versions={"torch": "9"}) == model_id
     assert save(tmp_path / "c", trained, calibration=None) != model_id
+
+
+def test_the_set_is_that_of_every_fold_model_as_it_is(folder, trained):
+    card, done, cohort, _ = trained
+    model, bag = load_model(folder), toy_bag(10, seed=31, signal=1.0, name="new")
+    link = card.network.build_loss().probabilities
+    targets = cohort.targets(("0", "1", "2"))
+    sets = ConformalSets("ordinal", 0.7).fit(
+        link(done.logits), targets, cohort.fold, patients=NAMES, uniform=slide_uniforms(NAMES, 0)
+    )
+    each = np.stack([link(predict(network, bag)[0]) for network in done.networks])
+    found = model.predict(bag)
+    best = np.array([found.classes.index(found.label)])
+    held = sets.sets(each[None], uniform=slide_uniforms(["new"], 0), best=best)[0]
+    assert found.class_set.held == tuple(name for name, inside in zip("012", held, strict=True) if inside)
+    assert found.class_set.coverage == 0.7
+
+
+TEMPERATURE = {
+    "method": "temperature", "temperature": 1.7, "n_slides": 9, "nll_before": 1.2, "nll_after": 1.1, "ece_before": 0.3,
+    "ece_after": 0.2, "at_bound": False,
+}  # fmt: skip
+
+
+def test_folders_that_know_temperature_only_still_grade_and_have_no_sets(trained, tmp_path):
+    """As they were written before other methods and sets: by hand, without the keys that came later."""
+    _, done, _, bags = trained
+    save(tmp_path / "m", trained, calibration=TEMPERATURE)
+    path = tmp_path / "m" / "model.json"
+    value = json.loads(path.read_text())
+    del value["sets"]
+    path.write_text(json.dumps(value))
+    (tmp_path / "m" / "manifest.json").write_text(json.dumps({"files": folder_records(tmp_path / "m")}))
+    assert value["format_version"] == 1
+    found = load_model(tmp_path / "m").predict(bags[0])
+    each = []
+    for network in done.networks:
+        higher = np.cumprod(1 / (1 + np.exp(-predict(network, bags[0])[0] / 1.7)))  # CORN
+        each.append([1 - higher[0], higher[0] - higher[1], higher[1]])
+    np.testing.assert_allclose(found.probabilities, np.mean(each, axis=0), rtol=1e-9)
+    assert found.calibrated
+    assert found.class_set is None
+
+
+def test_another_method_needs_a_program_that_knows_it(trained, tmp_path):
+    ordinal = TEMPERATURE | {"method": "ordinal", "slope": 0.5, "offset": [1.0, -1.0], "n_slides": 9}
+    save(tmp_path / "m", trained, calibration=ordinal)
+    assert json.loads((tmp_path / "m" / "model.json").read_text())["format_version"] == 3
+    model, bag = load_model(tmp_path / "m"), trained[3][0]
+    each = []
+    for network in trained[1].networks:
+        odds = np.cumprod(1 / (1 + np.exp(-predict(network, bag)[0])))
+        higher = 1 / (1 + np.exp(-(0.5 * np.log(odds / (1 - odds)) + [1.0, -1.0])))
+        each.append((9 * np.array([1 - higher[0], higher[0] - higher[1], higher[1]]) + 1 / 3) / 10)
+    np.testing.assert_allclose(model.predict(bag).probabilities, np.mean(each, axis=0), rtol=1e-9)
+    save(tmp_path / "m", trained, calibration=ordinal | {"method": "beta"})
+    with pytest.raises(RecipeMismatchError, match="calibration by 'beta'; this program knows temperature, ordinal"):
+        load_model(tmp_path / "m")
 
 
 def test_without_calibration_it_says_so(trained, tmp_path):

@@ -31,9 +31,11 @@ from workflows.sources import find_slides
 from workflows.train import TrainConfig, train
 from workflows.watch import WatchConfig
 from wsi.errors import RecipeMismatchError
+from wsi.files import folder_records, write_json
 from wsi.store import FeatureStore
 
 GRADES = 3
+NBSP = "\u00a0"
 PATIENTS = {"mild": "P-7", "severe": "P-8", "torn": "P-8"}
 
 
@@ -66,6 +68,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, cluster: object) -> list[Pa
             epochs=2,
             seed=seed,
             device="cpu",
+            coverage=0.6,
         )
         made.append(train(settings, lambda line: None).path)
     return made
@@ -135,8 +138,92 @@ def test_predictions_are_those_of_the_model(first: tuple[Path, GradeSummary], mo
         assert row["bad_tiles"] == "0"
         probabilities = [float(row[f"p_{name}"]) for name in model.card.classes]
         np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-6)
+        assert row["set"] == expected.class_set.text(model.card.classes, "grade")
+        held = [name for name in model.card.classes if row[f"holds_{name}"] == "yes"]
+        assert tuple(held) == expected.class_set.held
+        assert row["coverage"] == "0.6"
     again = parquet.read_table(out / "predictions.parquet").to_pylist()
     assert [{name: str(value) for name, value in row.items()} for row in again] == found
+
+
+def test_the_set_and_what_it_rests_on_are_in_every_output(first: tuple[Path, GradeSummary], models: list[Path]) -> None:
+    out, summary = first
+    said, page = summary.text(out), (out / "report" / "index.html").read_text(encoding="utf-8")
+    kept = json.loads((out / "model.json").read_bytes())
+    ranked = {row["slide_id"]: row for row in rows(out / "worklist.csv")}
+    assert load_model(models[0]).card.sets["coverage"] == kept["coverage"] == 0.6
+    for text in (kept["calibration"], kept["sets"]):
+        assert "on 6 held-out slides of 6 patients" in text
+        assert text in said
+        assert text in page
+    for row in rows(out / "predictions.csv"):
+        name, text = row["slide_id"], row["set"]
+        assert text.endswith(" at 60 %")
+        own = (out / "report" / "slides" / f"{name}.html").read_text(encoding="utf-8")
+        assert f"{name}: Grade group {row['grade']}" in said
+        assert f", set {text}" in said
+        assert f"set {text}".replace(" %", NBSP + "%") in page
+        assert f"<b>{text}</b>".replace(" %", NBSP + "%") in own
+        assert kept["calibration"] in own
+        assert kept["sets"] in own
+        assert (ranked[name]["set"], ranked[name]["calibrated"]) == (text, "yes")
+        held = json.loads((out / "slides" / name / "slide.json").read_bytes())["set"]["held"]
+        assert held == [grade for grade in "012" if row[f"holds_{grade}"] == "yes"]
+
+
+OLD_CALIBRATION = {
+    "method": "temperature", "temperature": 1.5, "n_slides": 6, "nll_before": 1.2, "nll_after": 1.1, "ece_before": 0.3,
+    "ece_after": 0.2, "at_bound": False,
+}  # fmt: skip
+
+
+def old_model(new: Path, path: Path, calibration: dict[str, object] | None) -> Path:
+    """A model folder as it was written before there were sets and other calibrations than by temperature."""
+    shutil.copytree(new, path)
+    card = json.loads((path / "model.json").read_bytes())
+    del card["sets"]
+    write_json(path / "model.json", card | {"calibration": calibration, "format_version": 1, "model_id": "0ld"})
+    (path / "manifest.json").unlink()
+    files = folder_records(path)
+    files.pop("run.json", None)
+    write_json(path / "manifest.json", {"files": files})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("calibration", "said"),
+    [
+        (OLD_CALIBRATION, "calibrated by temperature scaling (T = 1.50) on 6 held-out slides: expected"),
+        (None, "Probabilities are not calibrated"),
+    ],
+    ids=["temperature", "none"],
+)
+def test_an_older_model_grades_and_says_in_each_output_that_it_has_no_sets(
+    copied: Path, models: list[Path], slides: Path, tmp_path: Path, calibration: dict[str, object] | None, said: str
+) -> None:
+    old, out = old_model(models[0], tmp_path / "old", calibration), tmp_path / "run"
+    done = grade(find_slides([slides.parent / "mild.svs"]), GradeConfig(old, out, copied / "features", device="cpu"))
+    (row,) = rows(out / "predictions.csv")
+    (place,) = rows(out / "worklist.csv")
+    assert (row["set"], row["coverage"], row["holds_0"]) == (place["set"], "", "") == ("none", "", "")
+    assert row["calibrated"] == place["calibrated"] == ("yes" if calibration else "no")
+    assert json.loads((out / "slides" / "mild" / "slide.json").read_bytes())["set"] is None
+    report = [(out / "report" / name).read_text(encoding="utf-8") for name in ("index.html", "slides/mild.html")]
+    for text in (done.text(out), *report):
+        assert "The model has no sets" in text
+        assert said in text
+        assert calibration or "not calibrated" in text
+
+
+def test_a_slide_graded_before_its_model_had_sets_is_graded_again(
+    copied: Path, models: list[Path], slides: Path
+) -> None:
+    """By a program that knew no sets, into a run that goes on with one that does."""
+    path = copied / "slides" / "mild" / "slide.json"
+    kept = json.loads(path.read_bytes())
+    write_json(path, {name: value for name, value in kept.items() if name != "set"})
+    grade(find_slides([slides]), GradeConfig(models[0], copied, copied / "features", device="cpu"))
+    assert json.loads(path.read_bytes())["set"] == kept["set"]
 
 
 def test_worklist_ranks_every_graded_slide(first: tuple[Path, GradeSummary]) -> None:

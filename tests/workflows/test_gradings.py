@@ -1,12 +1,15 @@
 """The tables of a run, read back, and against the csv module and pyarrow."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mil.prediction import ClassSet
 from workflows.gradings import (
+    ModelSummary,
     Quarantined,
     class_labels,
     load_model,
@@ -25,8 +28,9 @@ def test_predictions_have_the_columns_that_were_promised(tmp_path: Path, graded:
     with (tmp_path / "predictions.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert list(rows[0]) == [
-        "slide_id", "patient_id", "grade", "p_0", "p_1", "p_2", "p_3", "p_4", "p_5", "calibrated", "tiles", "bad_tiles",
-        "tissue_mm2", "model_id", "seconds",
+        "slide_id", "patient_id", "grade", "p_0", "p_1", "p_2", "p_3", "p_4", "p_5", "calibrated", "set", "coverage",
+        "holds_0", "holds_1", "holds_2", "holds_3", "holds_4", "holds_5", "tiles", "bad_tiles", "tissue_mm2",
+        "model_id", "seconds",
     ]  # fmt: skip
     assert rows[0]["grade"] == "3"
     assert rows[0]["calibrated"] == "yes"
@@ -35,16 +39,47 @@ def test_predictions_have_the_columns_that_were_promised(tmp_path: Path, graded:
 
 def test_parquet_says_the_same(tmp_path: Path, graded: GradedSlide) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    save_predictions(tmp_path, [graded.grading])
+    save_predictions(tmp_path, [graded.grading, replace(graded.grading, class_set=ClassSet(("2", "3"), 0.9))])
     table = parquet.read_table(tmp_path / "predictions.parquet").to_pylist()
     with (tmp_path / "predictions.csv").open(newline="") as handle:
-        assert [{name: str(value) for name, value in row.items()} for row in table] == list(csv.DictReader(handle))
+        said = [{name: "" if value is None else str(value) for name, value in row.items()} for row in table]
+        assert said == list(csv.DictReader(handle))
+
+
+def test_the_set_is_a_text_for_people_and_a_column_for_each_class(tmp_path: Path, graded: GradedSlide) -> None:
+    with_set = replace(graded.grading, class_set=ClassSet(("2", "3"), 0.9))
+    save_predictions(tmp_path, [with_set, replace(graded.grading, slide_id="b")])
+    with (tmp_path / "predictions.csv").open(newline="") as handle:
+        first, second = csv.DictReader(handle)
+    assert (first["set"], first["coverage"]) == ("2-3 at 90 %", "0.9")
+    assert [first[f"holds_{grade}"] for grade in "012345"] == ["no", "no", "yes", "yes", "no", "no"]
+    assert (second["set"], second["coverage"], second["holds_2"]) == ("none", "", "")
+
+
+def test_tables_from_before_sets_are_read(tmp_path: Path, graded: GradedSlide, model: ModelSummary) -> None:
+    cells = "slide_id,patient_id,grade,p_0,p_3,calibrated,tiles,bad_tiles,tissue_mm2,model_id,seconds"
+    (tmp_path / "predictions.csv").write_text(f"{cells}\nb,p,3,0.25,0.75,yes,5,1,2.5,m,1.0\n")
+    (found,) = load_predictions(tmp_path)
+    assert (found.class_set, found.set_text) == (None, "none")
+    save_model(tmp_path, model)
+    kept = json.loads((tmp_path / "model.json").read_text())
+    del kept["sets"], kept["coverage"]
+    (tmp_path / "model.json").write_text(json.dumps(kept))
+    assert load_model(tmp_path).coverage is None
+    assert load_model(tmp_path).sets.startswith("The model has no sets")
+
+
+@pytest.mark.parametrize("held", [("2", "4"), ("3", "9"), ()])
+def test_a_set_holds_the_prediction_and_only_classes(graded: GradedSlide, held: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="slide-1: its set .* holds the predicted '3' and nothing but the classes"):
+        replace(graded.grading, class_set=ClassSet(held, 0.9))
 
 
 def test_predictions_come_back(tmp_path: Path, graded: GradedSlide) -> None:
     odd = replace(graded.grading, slide_id='with, comma and "quotes"', patient_id="é\nnew line", calibrated=False)
     other = replace(odd, slide_id="b", task="class", classes=("a", "b"), probabilities=(0.25, 0.75), predicted="b")
-    for gradings in ([graded.grading, odd], [other], []):
+    odd, both = replace(odd, class_set=ClassSet(("3", "4"), 0.29)), replace(other, class_set=ClassSet(("a", "b"), 0.9))
+    for gradings in ([graded.grading, odd], [other, both], []):
         save_predictions(tmp_path, gradings)
         assert list(load_predictions(tmp_path)) == gradings
 

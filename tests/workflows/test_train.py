@@ -71,8 +71,28 @@ def test_what_is_said(done):
     assert said[0].startswith("18 slides of 9 patients at 2 sites; grade 0: 6, 1: 6, 2: 6; features by made-up (12)")
     assert said[1] == "fold 1 of 3: trained on 12 slides, 6 held out"
     text = "\n".join(said)
-    for part in ("95 % interval by patient (9 patients", "qwk", "calibration: temperature", result.model_id):
+    for part in (
+        "95 % interval by patient (9 patients", "qwk", "calibration: Probabilities are calibrated by",
+        "on 18 held-out slides of 9 patients", "the plainest within one standard error",
+        "sets: Sets are made to hold the true grade of 90 % of slides", result.model_id,
+    ):  # fmt: skip
         assert part in text
+
+
+def test_sets_are_of_the_coverage_that_was_asked_for(config):
+    model = load_model(train(replace(config, coverage=0.6), [].append).path)
+    assert model.card.sets["coverage"] == 0.6
+    assert model.card.sets["score"] == "ordinal"
+    assert (model.card.sets["n_slides"], model.card.sets["n_patients"]) == (18, 9)
+    with pytest.raises(UsageError, match=r"--coverage is 1.5; it lies between 0 and 1"):
+        replace(config, coverage=1.5)
+
+
+def test_classes_without_order_have_sets_too(config):
+    model = load_model(train(replace(config, task="class", coverage=0.6), [].append).path)
+    assert model.card.sets["score"] == "lac"
+    found = model.predict(toy_bag(14, seed=50, name="new"))
+    assert found.label in found.class_set.held
 
 
 def test_no_patient_is_in_two_folds(done):

@@ -7,8 +7,17 @@ from typing import Any
 
 import pytest
 
+from mil.prediction import ClassSet
 from workflows.gradings import Grading
-from workflows.worklist import quality_trouble, rank_slides, reason, save_worklist, severities, uncertainty, urgency
+from workflows.worklist import (
+    quality_trouble,
+    rank_slides,
+    reason,
+    relative_entropy,
+    save_worklist,
+    severities,
+    urgency,
+)
 
 GRADES = ("0", "1", "2", "3", "4", "5")
 
@@ -32,8 +41,29 @@ def test_severity_is_the_mean_grade() -> None:
 def test_uncertainty_is_half_of_the_relative_entropy() -> None:
     split = grading(probabilities=(0, 0, 0.5, 0.5, 0, 0))
     assert urgency(split) == pytest.approx(0.5 + 0.5 * math.log(2) / math.log(6))
-    assert uncertainty((1 / 3,) * 3) == pytest.approx(1)
-    assert uncertainty((1.0,)) == 0
+    assert relative_entropy((1 / 3,) * 3) == pytest.approx(1)
+    assert relative_entropy((1.0,)) == 0
+
+
+@pytest.mark.parametrize(
+    ("held", "doubt"), [(("5",), 0), (("3", "4", "5"), 2 / 5), (GRADES, 1)], ids=["one", "three", "all"]
+)
+def test_a_wide_set_is_uncertain_however_sure_the_probabilities_are(held: tuple[str, ...], doubt: float) -> None:
+    assert urgency(grading(class_set=ClassSet(held, 0.9))) == pytest.approx(1 + 0.5 * doubt)
+
+
+def test_of_set_and_entropy_the_larger_counts() -> None:
+    entropy = math.log(2) / math.log(6)  # 0.39: above the width of two grades, below that of three
+    for held, doubt in ((("2", "3"), entropy), (("2", "3", "4"), 0.4)):
+        split = grading(probabilities=(0, 0, 0.5, 0.5, 0, 0), class_set=ClassSet(held, 0.9))
+        assert urgency(split) == pytest.approx(0.5 + 0.5 * doubt)
+    alone = grading(probabilities=(1.0,), classes=("0",), class_set=ClassSet(("0",), 0.9))
+    assert urgency(alone) == 0
+
+
+def test_of_two_alike_the_one_with_the_wide_set_is_first() -> None:
+    sure, wide = (grading(name, class_set=ClassSet(held, 0.9)) for name, held in (("a", ("5",)), ("b", ("4", "5"))))
+    assert [place.grading.slide_id for place in rank_slides([sure, wide])] == ["b", "a"]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +111,8 @@ def test_order_and_ties() -> None:
         ({"probabilities": (0.1, 0.1, 0.2, 0.2, 0.2, 0.2)}, "grade group 2 (0.20); uncertain among 6 grades"),
         ({"bad_tiles": 12, "tiles": 88}, "grade group 5 (1.00); 12 % of tiles unreadable"),
         ({"bad_tiles": 1, "tiles": 999}, "grade group 5 (1.00); 1 unreadable tile"),
+        ({"class_set": ClassSet(("4", "5"), 0.9)}, "grade group 5 (1.00); set 4-5 at 90 %"),
+        ({"class_set": ClassSet(("5",), 0.9)}, "grade group 5 (1.00)"),
         ({"tissue_mm2": 0.4}, "grade group 5 (1.00); little tissue (0.4 mm²)"),
         (
             {"probabilities": (0.3, 0.1, 0.25, 0.2, 0.1, 0.05), "predicted": "3"},
@@ -94,10 +126,14 @@ def test_reasons(changes: dict[str, Any], text: str) -> None:
 
 
 def test_the_file(tmp_path: Path) -> None:
-    save_worklist(tmp_path, rank_slides([grading("b"), grading("a", (0.75, 0, 0, 0.25, 0, 0))]))
+    narrow = ClassSet(("4", "5"), 0.975)
+    save_worklist(tmp_path, rank_slides([grading("b", class_set=narrow), grading("a", (0.75, 0, 0, 0.25, 0, 0))]))
     with (tmp_path / "worklist.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
-    assert list(rows[0]) == ["rank", "slide_id", "patient_id", "grade", "confidence", "urgency", "reason"]
+    assert list(rows[0]) == [
+        "rank", "slide_id", "patient_id", "grade", "confidence", "calibrated", "set", "urgency", "reason"
+    ]  # fmt: skip
+    assert [(row["calibrated"], row["set"]) for row in rows] == [("yes", "4-5 at 97.5 %"), ("yes", "none")]
     assert [(row["rank"], row["slide_id"], row["grade"]) for row in rows] == [("1", "b", "5"), ("2", "a", "0")]
     save_worklist(tmp_path, [])
     assert (tmp_path / "worklist.csv").read_text().count("\n") == 1

@@ -1,0 +1,39 @@
+"""What a model's probabilities and sets are worth, in sentences: the same in every output."""
+
+from collections.abc import Mapping
+from typing import Any
+
+NOT_CALIBRATED = "Probabilities are not calibrated: read them as an order, not as frequencies."
+NO_SETS = "The model has no sets: it was trained without them, so nothing says what else a slide may be."
+
+
+def calibration_text(calibration: Mapping[str, Any] | None) -> str:
+    """How probabilities were calibrated, on what, and what it changed; `calibration` is that of a model folder."""
+    if not calibration:
+        return NOT_CALIBRATED
+    method, figures = calibration["method"], ("ece_before", "ece_after", "nll_before", "nll_after")
+    ece_before, ece_after, nll_before, nll_after = (f"{calibration[name]:.3f}" for name in figures)
+    one = f" (T = {calibration['temperature']:.2f})" if method == "temperature" else ""
+    judged = "judged by slides that it was not fitted on" if "note" in calibration else "on the same slides"
+    return (
+        f"Probabilities are calibrated by {method} scaling{one} on {calibration['n_slides']} held-out slides"
+        f"{_of_patients(calibration)}: expected calibration error {ece_before} before, {ece_after} after, "
+        f"log loss {nll_before} before, {nll_after} after, {judged}."
+    )
+
+
+def sets_text(sets: Mapping[str, Any] | None, task: str) -> str:
+    """What the sets are made to hold, on what they were calibrated, and what is certain."""
+    if not sets:
+        return NO_SETS
+    each = f", of each {task} alike" if sets["within"] == "class" else ""
+    said = (
+        f"Sets are made to hold the true {task} of {100 * sets['coverage']:g} % of slides like those of the training "
+        f"sites{each}; calibrated on {sets['n_slides']} held-out slides{_of_patients(sets)}, with which "
+        f"{100 * sets['promised']:.0f} % are certain."
+    )
+    return " ".join([said, *(f"{note[:1].upper()}{note[1:]}." for note in sets["notes"])])
+
+
+def _of_patients(section: Mapping[str, Any]) -> str:
+    return f" of {section['n_patients']} patients" if "n_patients" in section else ""
