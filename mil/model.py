@@ -37,7 +37,7 @@ class MILModel(nn.Module):
         Parameters
         ----------
         batches : iterable of BagBatch
-            One bag each with its target, read as they are asked for.
+            One bag each with its target, read as they are asked for, in as many passes as a model makes.
         """
 
     def objective(self, batch: BagBatch, criterion: Criterion) -> Tensor:

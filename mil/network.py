@@ -137,9 +137,19 @@ class Network(nn.Module):
     def prepare(self, bags: Bags, targets: np.ndarray, loss: Loss) -> None:
         """Let the model begin from its training bags, scaled as in training; after `standardize`."""
         if isinstance(self.model, MILModel):
-            batches = (self._scaled(pack([bags[row]], targets[row : row + 1])) for row in range(len(bags)))
             with torch.no_grad():
-                self.model.prepare(batches, _Criterion(self.output, loss))
+                self.model.prepare(_OneByOne(self, bags, targets), _Criterion(self.output, loss))
+
+
+class _OneByOne:
+    """Each bag as a scaled batch with its target, read anew in each pass."""
+
+    def __init__(self, network: Network, bags: Bags, targets: np.ndarray):
+        self._network, self._bags, self._targets = network, bags, targets
+
+    def __iter__(self) -> Iterator[BagBatch]:
+        for row in range(len(self._bags)):
+            yield self._network._scaled(pack([self._bags[row]], self._targets[row : row + 1]))
 
 
 class _Criterion:

@@ -22,6 +22,7 @@ MODELS = Registry(
         "rnn": "mil.models.rnn:RNN",
         "lse": "mil.models.pooling:LogSumExpPooling",
         "patch_gcn": "mil.models.patch_gcn:PatchGCN",
+        "dissimilarity": "mil.models.dissimilarity:BagDissimilarity",
         "prototype": "mil.models.prototype:NearestPrototype",
     },
 )
