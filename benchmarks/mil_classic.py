@@ -109,7 +109,7 @@ class Cohort:
             spec = NetworkSpec(model, "cross_entropy", self.bags[0].features.shape[1], 2, recipe.options)
             chosen = [self.bags[row] for row in train]
             network = fit_fold(spec, chosen, self.targets[train], recipe.config(), seed=0)
-            loss = spec.build_loss()
+            loss = spec.build_class_loss()
             for row in test:
                 logits, _, _ = predict(network, self.bags[row])
                 found[row] = loss.probabilities(logits[None])[0, 1]

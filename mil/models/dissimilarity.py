@@ -162,7 +162,7 @@ class BagDissimilarity(MILModel):
             x, p = self._clipped(tiles.features.float()), kept.flatten(0, 1)  # (n, D), (P T, D)
             lengths = x.square().sum(dim=1)[:, None] + p.square().sum(dim=1)  # (n, P T)
             squares = torch.addmm(lengths, x, p.T, alpha=-2)
-            return squares.clamp_(min=0).sqrt_().unflatten(1, weights.shape)
+            return squares.clamp_(min=0).sqrt_().reshape(len(x), *weights.shape)
 
     def _clipped(self, features: Tensor) -> Tensor:
         return (features * self.spread).clamp(-self.clip, self.clip)
