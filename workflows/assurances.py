@@ -29,8 +29,8 @@ def sets_text(sets: Mapping[str, Any] | None, task: str) -> str:
     each = f", of each {task} alike" if sets["within"] == "class" else ""
     said = (
         f"Sets are made to hold the true {task} of {100 * sets['coverage']:g} % of slides like those of the training "
-        f"sites{each}; calibrated on {sets['n_slides']} held-out slides{_of_patients(sets)}, with which "
-        f"{100 * sets['promised']:.0f} % are certain."
+        f"sites{each}; calibrated on {sets['n_slides']} held-out slides{_of_patients(sets)}; from so "
+        f"many theory promises no more than {100 * sets['promised']:.0f} %."
     )
     return " ".join([said, *(f"{note[:1].upper()}{note[1:]}." for note in sets["notes"])])
 

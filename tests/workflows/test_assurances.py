@@ -26,8 +26,8 @@ def test_what_is_missing_is_said() -> None:
 def test_sets_say_on_what_and_what_is_certain() -> None:
     assert sets_text(SETS, "grade") == (
         "Sets are made to hold the true grade of 90 % of slides like those of the training sites; calibrated on "
-        "60 held-out slides of 40 patients, with which 64 % are certain."
+        "60 held-out slides of 40 patients; from so many theory promises no more than 64 %."
     )
     few = SETS | {"within": "class", "notes": ["class 4: 5 calibration patients"]}
     assert "training sites, of each class alike; calibrated" in sets_text(few, "class")
-    assert sets_text(few, "class").endswith("are certain. Class 4: 5 calibration patients.")
+    assert sets_text(few, "class").endswith("no more than 64 %. Class 4: 5 calibration patients.")
