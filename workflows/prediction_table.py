@@ -144,13 +144,15 @@ def read_predictions(path: str | Path) -> Predictions:
     """
     path = find_table(Path(path))
     rows = _rows(path)
-    columns = list(rows[0]) if rows else []
+    if not rows:
+        raise UsageError(f"{path}: holds no prediction; no slide was graded there")
+    columns = list(rows[0])
     classes = tuple(name.removeprefix("p_") for name in columns if name.startswith("p_"))
     tasks: list[Task] = [task for task in ("grade", "class") if task in columns]
     if "slide_id" not in columns or len(tasks) != 1 or len(classes) < 2:
         raise UsageError(
             f"{path.name}: predictions need the columns slide_id, grade or class, and p_<class> for every class; "
-            f"found: {', '.join(columns) or 'no rows'}"
+            f"found: {', '.join(columns)}"
         )
     names = tuple(row["slide_id"] for row in rows)
     if twice := [name for name, times in Counter(names).items() if times > 1]:

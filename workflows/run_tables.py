@@ -34,7 +34,7 @@ class GradeSummary:
         lines += [f"  {place.rank}. {_told(place.grading)}" for place in rank_slides(self.gradings)[:MOST_TOLD]]
         if (rest := len(self.gradings) - MOST_TOLD) > 0:
             lines.append(f"  and {rest} less urgent (worklist.csv)")
-        if self.model:
+        if self.model and self.gradings:
             lines += [self.model.calibration, self.model.sets]
         if self.quarantined:
             before = f", {self.remembered} of them known from an earlier start" if self.remembered else ""

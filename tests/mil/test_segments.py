@@ -10,6 +10,7 @@ from mil.segments import (
     segment_softmax,
     segment_sum,
     segment_topk,
+    segment_weighted,
 )
 
 LENGTHS = (1, 5, 2, 1, 37)
@@ -23,6 +24,22 @@ def values():
 @pytest.fixture
 def offsets():
     return torch.tensor(np.concatenate([[0], np.cumsum(LENGTHS)]))
+
+
+@pytest.mark.parametrize("long", [1, 1 << 30])
+@pytest.mark.parametrize("lengths", [LENGTHS, (46,)])
+def test_weighted_sums_with_gradients_by_products_and_tile_by_tile(values, lengths, long, monkeypatch):
+    monkeypatch.setattr("mil.segments.LONG", long)
+    weights = torch.rand(len(values), 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ends = torch.tensor(np.concatenate([[0], np.cumsum(lengths)]))
+    leaves = [weights.requires_grad_(), values.requires_grad_()]
+    found = segment_weighted(*leaves, ends)
+    parts = zip(weights.split(lengths), values.split(lengths), strict=True)
+    expected = torch.stack([torch.einsum("nk,nh->kh", *part) for part in parts])
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(one.sin().sum(), leaves) for one in (found, expected)]
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_ids(offsets):

@@ -70,7 +70,7 @@ def test_names_of_many_slides():
     [
         (lambda text: text.replace("grade", "score"), "need the columns slide_id, grade or class"),
         (lambda text: text.replace("p_", "q_"), "need the columns"),
-        (lambda text: text.splitlines()[0] + "\n", "no rows"),
+        (lambda text: text.splitlines()[0] + "\n", "holds no prediction; no slide was graded there"),
         (lambda text: text + text.splitlines()[1] + "\n", "slide s000 occurs twice"),
         (lambda text: text.replace("s000,P0,", "s000,P0,9"), "slide s000 has a value that does not fit"),
         (lambda text: text.replace(",yes,40", ",yes,40", 1).replace(",0.", ",5.", 1), "do not sum to 1"),
