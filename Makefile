@@ -30,7 +30,7 @@ test: $(READY)  ## everything: format, lint, types, all tests, notebooks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal $(TESTS)
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal --durations 40 --durations-min 5 $(TESTS)
 
 check: $(READY)  ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check .
