@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -158,3 +159,15 @@ def test_what_an_import_brings_with_it() -> None:
     assert "numpy" in found["after_import"]
     assert not {"torch", "aiohttp", "s3fs", "obstore", "botocore", "wsi.remote_bytes"} & set(found["after_import"])
     assert not found["handlers"]
+
+
+def test_no_test_sets_the_clock_of_the_whole_process() -> None:
+    """The `time` of a module is that of every thread: an event loop that meets a stopped clock sleeps for hours."""
+    changing = re.compile(r"setattr\((?:\w+\.)?time,")
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{number}"
+        for path in sorted((REPOSITORY / "tests").rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if changing.search(line)
+    ]
+    assert found == []

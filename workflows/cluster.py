@@ -106,9 +106,15 @@ def _on_this_machine(workers: int) -> Iterator["Client"]:
     import dask
     from distributed import Client
 
-    with (
+    settings: dict[str, Any] = {
         # else Dask gives a worker up for good that is on its way back that long after it first ended
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}),
+        "distributed.deploy.lost-worker-timeout": "365 days",
+    }
+    if not workers:
+        # the worker is this process: silence says that the machine slept, and nobody would bring the worker back
+        settings["distributed.scheduler.worker-ttl"] = None
+    with (
+        dask.config.set(settings),
         _local_cluster(workers) as cluster,
         Client(cluster) as client,
         kept_alive(cluster) if workers else nullcontext(),

@@ -47,6 +47,17 @@ SLOW_START_S = 17
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's tables of sockets")
 
 
+def test_a_machine_that_slept_has_not_lost_its_only_worker() -> None:
+    """Dask removes workers it has not heard of for five minutes; this process cannot be removed from itself."""
+    with connect(0) as client:
+        scheduler = client.cluster.scheduler
+        for worker in scheduler.workers.values():
+            worker.last_seen -= 3600
+        assert scheduler.worker_ttl is None
+        assert "worker-ttl" not in scheduler.periodic_callbacks, "nothing looks for workers that are silent"
+        assert client.submit(os.getpid).result(timeout=60) == os.getpid()
+
+
 @only_linux
 def test_in_this_process_only_loopback_listens() -> None:
     before = listener()()

@@ -3,6 +3,7 @@
 import json
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ from workflows.status import rows, show_until_the_end
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run under way, looked at 100 s after its start."""
     (tmp_path / LOG).write_text(UNDER_WAY)
-    monkeypatch.setattr(module.time, "time", lambda: START_S + 100)
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: START_S + 100))
     return tmp_path
 
 
@@ -114,7 +115,7 @@ def test_watching_ends_with_the_run(
             with (run / LOG).open("a") as log:
                 log.write(line(104, "end", outcome="finished", dropped=0))
 
-    monkeypatch.setattr(module.time, "sleep", wait)
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: START_S + 100, sleep=wait))
     show_until_the_end(RunLogReader(run))
     assert waited == [2.0, 2.0]
     assert "finished on box" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -482,7 +483,7 @@ def test_a_slide_that_ends_the_whole_process_does_not_end_every_start(archive: P
 
 def test_a_run_without_workers_says_so_and_when_one_is_back(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(pipeline.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pipeline, "time", SimpleNamespace(monotonic=lambda: now[0]))
     loop = pipeline._Loop.__new__(pipeline._Loop)
     loop._listener, loop._threads = heard, 2
     loop._without_workers_s, loop._had_workers_s = 0.0, now[0]

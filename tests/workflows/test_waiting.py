@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,9 +23,9 @@ class Gate:
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that stands still until it is set."""
+    """A clock of this module that stands still until it is set; the event loops of this process keep theirs."""
     time = [1000.0]
-    monkeypatch.setattr(waiting.time, "monotonic", lambda: time[0])
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: time[0]))
     return time
 
 
