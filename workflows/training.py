@@ -191,6 +191,8 @@ def prepare(config: TrainConfig, report: Report) -> Training:
         raise UsageError("--lr auto finds the rate that --tune lr is to choose; leave one of them out")
     spec, fit = configured(spec, FitConfig(device=config.device), settings)
     grid = Grid(config.tune, config.inner_folds)
+    if "site_balance" in {*settings, *config.tune} and not any(cohort.site):
+        raise UsageError(f"--site-balance: {config.labels} says of no slide where it is from; add a site column")
     for candidate in grid.candidates():
         check_types(candidate, defaults | {f"model.{name}": value for name, value in spec.model_options.items()})
         configured(spec, fit, candidate)
@@ -200,13 +202,15 @@ def prepare(config: TrainConfig, report: Report) -> Training:
 def run(training: Training, report: Report) -> TrainResult:
     """Train what was prepared."""
     from mil.cross_validation import cross_validate
+    from mil.sampling import BagsAtSites
     from workflows.unfinished import unfinished
 
     start = time.perf_counter()
     config, key = training.config, training.key()
+    at_sites = BagsAtSites(training.bags, training.cohort.site)
     with unfinished(Path(config.out), key, report) as folder:
         done = cross_validate(
-            training.spec, training.bags, training.targets, np.asarray(training.cohort.fold), training.fit, config.seed,
+            training.spec, at_sites, training.targets, np.asarray(training.cohort.fold), training.fit, config.seed,
             task=config.task, classes=training.classes, report=report, patients=training.cohort.patient_id,
             grid=training.grid, folder=folder,
         )  # fmt: skip

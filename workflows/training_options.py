@@ -162,6 +162,49 @@ TileDropout = Annotated[
         rich_help_panel=TRAINING_PANEL,
     ),
 ]
+ClassBalance = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="How far an epoch evens out classes by taking slides of rare ones again: for a class that most batches "
+        "would have none of.",
+        show_default="0",
+        rich_help_panel=TRAINING_PANEL,
+    ),
+]
+SiteBalance = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="How far an epoch evens out the sites within each class: for a site that has most of a class.",
+        show_default="0",
+        rich_help_panel=TRAINING_PANEL,
+    ),
+]
+Mixing = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="Share of slides that get some tiles of another slide of their class: for a few dozen slides.",
+        show_default="0",
+        rich_help_panel=TRAINING_PANEL,
+    ),
+]
+Smote = Annotated[
+    bool,
+    typer.Option(
+        "--smote",
+        metavar="",
+        help="Slides that a balance takes again are moved towards another of their class: for a handful of slides.",
+        rich_help_panel=TRAINING_PANEL,
+    ),
+]
 Ema = Annotated[
     float | None,
     typer.Option(

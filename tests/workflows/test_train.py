@@ -300,6 +300,31 @@ def test_settings_that_cannot_be_meant_are_refused(config, change, said):
     assert [path.name for path in config.out.parent.iterdir()] == ["labels.csv"]
 
 
+@pytest.mark.parametrize(
+    "asked", [{"site_balance": 1.0}, {"class_balance": 1.0}, {"class_balance": 1.0, "smote": True}, {"mixing": 1.0}]
+)
+def test_epochs_may_even_out_classes_and_sites_and_mix_slides(config, asked):
+    """Classes and sites are uneven, so each way makes another model."""
+    uneven = [row(number).replace(f",{number % 3},P", f",{number % 3 * (number > 9)},P") for number in range(18)]
+    config.labels.write_text(HEAD + "".join(uneven).replace("site-1", "site-0", 5))
+    weights = []
+    for settings in ({}, asked):
+        train(replace(config, epochs=1, settings=settings), [].append)
+        assert load_model(config.out).card.training["fit"]["packing"].items() >= settings.items()
+        weights.append(sorted((config.out / "weights").iterdir())[0].read_bytes())
+    assert weights[0] != weights[1]
+
+
+def test_sites_that_nobody_named_cannot_be_evened_out(config):
+    rows = config.labels.read_text().splitlines()
+    at = rows[0].split(",").index("site")
+    without = [",".join(part for place, part in enumerate(row.split(",")) if place != at) for row in rows]
+    config.labels.write_text("\n".join(without) + "\n")
+    with pytest.raises(UsageError, match="says of no slide where it is from; add a site column"):
+        train(replace(config, settings={"site_balance": 1.0}), [].append)
+    assert not config.out.exists()
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
