@@ -19,6 +19,7 @@ from wsi.errors import UsageError, WsiError
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("workflows.demo", "The whole way on slides that it makes itself: start here."),
     "info": ("workflows.info", "What a slide file holds, and whether it would be accepted."),
+    "encoders": ("workflows.encoders", "Which encoders there are, whose, and whether their weights are here."),
     "extract": ("workflows.extract", "Slides to tissue, tiles and features, in one store per slide."),
     "train": ("workflows.train", "Features and labels to a model that grades, with held-out figures."),
     "sweep": ("workflows.sweep", "Models x encoders x seeds on the same folds, and one table of them."),

@@ -44,7 +44,7 @@ def command(
     store: Annotated[
         str, typer.Option(metavar="DIR", help="Folder of the stores, made if it is not there; or s3://BUCKET/PREFIX.")
     ],
-    encoder: Annotated[str, typer.Option(help="lite0, toy, or timm:NAME with --weights.")] = "lite0",
+    encoder: Annotated[str, typer.Option(help="`histograde encoders` lists them; timm:NAME with --weights.")] = "lite0",
     weights: Weights = None,
     mpp: Annotated[float, typer.Option(help="Scale of the tiles in um/px.")] = 0.5,
     tile_px: Annotated[int, typer.Option(help="Side of a tile in pixels; must be the encoder's.")] = 224,

@@ -308,17 +308,16 @@ def extract_config(model: "GradingModel", config: GradeConfig) -> "ExtractConfig
     RecipeMismatchError
         If the model's recipe is one that this version cannot repeat.
     """
-    from mil.encoders import ENCODERS, TIMM_PREFIX
+    from mil.encoders import asked_name
     from workflows.extraction import ExtractConfig
     from workflows.policy import Policy
     from wsi.errors import RecipeMismatchError
     from wsi.tiles import TileSpec
 
     _check_repeatable(model)
-    name = model.encoder
     extraction = ExtractConfig(
         store=config.store,
-        encoder=name if name in ENCODERS else TIMM_PREFIX + name,
+        encoder=asked_name(model.encoder),
         weights=config.weights,
         tiles=TileSpec(**model.card.recipe["tiles"]),
         device=config.device,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from mil.encoders.card import EncoderCard
+from mil.encoders.published import PUBLISHED, UNAVAILABLE
 from wsi.errors import UsageError
 from wsi.registry import Registry
 
@@ -19,6 +20,7 @@ ENCODERS = Registry(
         "lite0": "mil.encoders.lite0:load",
     },
 )
+"""Those whose weights come with a package, and those that plug-ins bring; `mil.encoders.published` lists the others."""
 
 TIMM_PREFIX = "timm:"
 
@@ -62,8 +64,14 @@ class TensorEncoder(Encoder, Protocol):
         ...
 
 
+def asked_name(card_name: str) -> str:
+    """What `load_encoder` must be asked for to get the encoder of a card again."""
+    known = card_name in ENCODERS or card_name in PUBLISHED
+    return card_name if known else TIMM_PREFIX + card_name
+
+
 def load_encoder(name: str, *, weights: str | Path | None = None, device: str = "auto") -> Encoder:
-    """An encoder by its name in `ENCODERS`, or `timm:NAME` with a local file of weights.
+    """An encoder by its name in `ENCODERS` or `PUBLISHED`, or `timm:NAME` with a local file of weights.
 
     Raises
     ------
@@ -80,6 +88,11 @@ def load_encoder(name: str, *, weights: str | Path | None = None, device: str = 
 
         return load_timm(name, path, device)
     if name not in ENCODERS:
-        raise UsageError(f"no encoder is called {name!r}; there are: {', '.join(ENCODERS)}, and {TIMM_PREFIX}NAME")
+        if name in PUBLISHED or name in UNAVAILABLE:
+            from mil.encoders.foundation import load_published
+
+            return load_published(name, path, device)
+        known = ", ".join([*ENCODERS, *PUBLISHED])
+        raise UsageError(f"no encoder is called {name!r}; there are: {known}, and {TIMM_PREFIX}NAME")
     encoder: Encoder = ENCODERS[name](path, device)
     return encoder

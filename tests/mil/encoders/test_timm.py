@@ -128,7 +128,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     assert "--weights FILE" in refusal(NAME, None)
     assert "absent.pth: no such file" in refusal(NAME, tmp_path / "absent.pth")
     assert "close to it: resnet18," in refusal("timm:resnet_18", None)
-    assert "no encoder is called 'uni'" in refusal("uni", None)
+    assert "no encoder is called 'unix'" in refusal("unix", None)
 
 
 def test_device() -> None:
