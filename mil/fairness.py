@@ -21,6 +21,8 @@ from wsi.errors import UsageError
 LEAST_PATIENTS = 20
 """A share of 20 patients has an interval of up to 40 points; below that nothing can be said."""
 
+MOST_NAMES = 12
+
 
 @dataclass(frozen=True, slots=True)
 class GroupScore:
@@ -208,7 +210,10 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if small := [f"{value} ({patients})" for value, patients in count.items() if patients < least_patients]:
-        notes.append(f"{column}: fewer than {least_patients} patients, not judged: {', '.join(small)}")
+        rest = f" and {len(small) - MOST_NAMES} more" if len(small) > MOST_NAMES else ""
+        notes.append(
+            f"{column}: fewer than {least_patients} patients, not judged: {', '.join(small[:MOST_NAMES])}{rest}"
+        )
     if unknown := int((values == "").sum()):
         notes.append(f"{column}: not known of {unknown} of {len(values)} slides, which are left out")
     if len(groups) < 2:

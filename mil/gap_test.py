@@ -11,8 +11,8 @@ gap is measured anew. Two things make that right for slides:
   goes with the highest.
 
 Several metrics of the same predictions rise and fall together, so their p-values are corrected by the same draws:
-Westfall, Young: Resampling-Based Multiple Testing, 1993, section 2.3 (the least p-value over the metrics, against that
-of the draws).
+Westfall, Young: Resampling-Based Multiple Testing, 1993, section 2.3 (each gap in standard deviations of the draws,
+against the largest over the metrics in each draw).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Gap:
         How often chance alone makes a gap as large; NaN where group and class are so bound together that nothing
         can be exchanged.
     over_metrics : float
-        How often chance alone makes the p-value of any of the metrics as small.
+        How often chance alone makes the gap of any of the metrics as unusual.
     """
 
     size: float
@@ -108,9 +108,11 @@ def _p_values(gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(gaps) == 1 or not gaps.shape[1]:
         return (np.full(gaps.shape[1], np.nan),) * 2
     rounded = np.round(gaps, 12)
-    each = np.stack([1 - np.searchsorted(np.sort(one), one) / len(one) for one in rounded.T], axis=1)  # (1 + n, m)
-    least = np.sort(each.min(axis=1))  # (1 + n,)
-    return each[0], np.searchsorted(least, each[0] + 1e-9) / len(least)
+    p_values = (rounded >= rounded[0]).mean(axis=0)  # (m,)
+    known = np.where(np.isfinite(rounded), rounded, np.nan)
+    spread = np.nanstd(known, axis=0)
+    far = np.round((rounded - np.nanmean(known, axis=0)) / np.where(spread > 0, spread, 1), 9)  # (1 + n, m)
+    return p_values, (far.max(axis=1)[:, None] >= far[0]).mean(axis=0)
 
 
 def _units(targets: np.ndarray, group: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

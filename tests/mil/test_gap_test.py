@@ -111,11 +111,11 @@ def test_order_of_slides_and_names_do_not_matter():
 
 
 def test_over_metrics_by_enumeration():
-    """p over two metrics is the share of draws, the seen one among them, whose least p is as small."""
+    """p over two metrics is the share of draws, the seen one among them, in which one is as far from its mean."""
     gaps = np.array([[3.0, 1.0], [2.0, 4.0], [1.0, 2.0], [0.0, 3.0]])
     each, over = _p_values(gaps)
     np.testing.assert_allclose(each, [1 / 4, 4 / 4])
-    # Least p of the four rows: 1/4 (3 is the largest), 1/4 (4 is the largest), 3/4, 2/4.
+    # Off the mean of their column, the furthest of each row: 1.5 (3 of 1.5), 1.5 (4 of 2.5), -0.5 and 0.5.
     np.testing.assert_allclose(over, [2 / 4, 4 / 4])
 
 

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from mil.cohort import read_labels
+from mil.cohort import Cohort, read_labels
 from tests.workflows.prediction_files import out_of_fold, tables
-from mil.cohort import Cohort
 from workflows.prediction_table import Judged, find_table, judge, named, read_predictions
 from wsi.errors import UsageError
 
