@@ -94,6 +94,8 @@ class NonInferiority:
             return f"no group is large enough to be judged {what}"
         if self.too_small:
             return f"non-inferior {what} wherever it could be judged; nothing is claimed of {', '.join(self.too_small)}"
+        if len(self.groups) == 1:
+            return f"non-inferior {what} for {self.groups[0].name}; no groups were looked at"
         return f"non-inferior {what}, for all slides and in every group"
 
     def to_dict(self) -> dict[str, Any]:

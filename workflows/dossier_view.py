@@ -1,18 +1,16 @@
 """A dossier, laid out for its template."""
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workflows.drawings import Row, forest, number_text, p_text
 from workflows.pages import METRIC_NAMES
-
-if TYPE_CHECKING:
-    from workflows.dossier import Dossier
+from workflows.two_models import Dossier
 
 TONE = {"non-inferior": "good", "not shown": "warn", "inferior": "warn"}
 
 
-def dossier_view(done: "Dossier") -> dict[str, Any]:
+def dossier_view(done: Dossier) -> dict[str, Any]:
     """What the template `dossier.html` is given."""
     groups = done.groups
     gains = forest(
