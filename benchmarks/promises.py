@@ -32,8 +32,8 @@ LOUDNESS = 2.0
 
 COVERAGE = 0.9
 
-CALIBRATION = 1000
-"""Patients of the split sets: of the rarest grade so many that steps of its coverage are below a point."""
+SPLIT = 1000
+"""Patients that split sets are calibrated on, and judged on: so many of the rarest grade that chance is small."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def one_cohort(seed: int) -> dict[str, float]:
             fitted(Slides(cohort.features[seen], cohort.grade[seen], cohort.patient[seen], cohort.site[seen]))
         )
     logits = np.stack([models[k](row[None])[0] for k, row in zip(fold, cohort.features, strict=True)])
-    found = _split_sets(models[0], new, rng, seed)
+    found = _split_sets(models[0], rng, seed)
     found |= _sets(cohort, logits, fold, new, models, seed) | _calibration(cohort, logits, fold, new, far, models)
     predicted = softmax(np.mean([model(new.features) for model in models], axis=0)).argmax(axis=1)
     measure = {"accuracy": lambda y, k, _: accuracy(y, k)}
@@ -113,14 +113,12 @@ def _sets(
     return found
 
 
-def _split_sets(
-    model: Callable[[np.ndarray], np.ndarray], new: Slides, rng: np.random.Generator, seed: int
-) -> dict[str, float]:
+def _split_sets(model: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator, seed: int) -> dict[str, float]:
     """One model, and sets calibrated on patients that no model has seen: by theory the chosen coverage.
 
     Counted before the best class is put into every set, which covers one or two points more.
     """
-    held_back = draw(CALIBRATION, rng)
+    held_back, new = draw(SPLIT, rng), draw(SPLIT, rng)
     before = slide_uniforms([f"held-back-{row}" for row in range(len(held_back))], seed)
     after = slide_uniforms([f"new-{row}" for row in range(len(new))], seed)
     kinds: tuple[Within, ...] = ("all", "class")
