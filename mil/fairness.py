@@ -8,18 +8,20 @@ them fair, or unfair, would be guessing.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from math import isfinite, isnan, nan
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
 
 from mil.cohort import Cohort, Task
-from mil.gap_test import Gap, gap_test, holm
+from mil.gap_test import Gap, gap_test
 from mil.intervals import Interval, measures, score
 from wsi.errors import UsageError
 
 LEAST_PATIENTS = 20
 """A share of 20 patients has an interval of up to 40 points; below that nothing can be said."""
+
+MOST_NAMES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ class ColumnAudit:
     gaps : dict of str to Gap
         The worst gap of each metric between these groups; {} if there are fewer than two.
     adjusted : dict of str to float
-        Their p-values after Holm's correction over the columns of the audit.
+        Their p-values, corrected for the metrics of the column (`mil.gap_test`) and for the columns of the audit
+        (Bonferroni): all false findings of an audit together have the chosen level.
     notes : tuple of str
         Groups that are too small, slides without a value, and what could not be tested; a line each.
     """
@@ -74,7 +77,9 @@ class ColumnAudit:
             for one in self.groups
         ]  # fmt: skip
         gaps = {
-            name: asdict(gap) | {"p_value": _or_none(gap.p_value), "adjusted": _or_none(self.adjusted[name])}
+            name: asdict(gap)
+            | {"p_value": _or_none(gap.p_value), "over_metrics": _or_none(gap.over_metrics)}
+            | {"adjusted": _or_none(self.adjusted[name])}
             for name, gap in self.gaps.items()
         }
         return {"column": self.column, "groups": groups, "gaps": gaps, "notes": list(self.notes)}
@@ -115,13 +120,10 @@ def audit(
         _judged(task, arrays, who, name, np.asarray(values, dtype=str), least_patients, n, seed)
         for name, values in columns.items()
     ]
-    metrics = list(measures(task, arrays[2].shape[1]))
-    corrected = {
-        metric: holm([one.gaps[metric].p_value if metric in one.gaps else nan for one in judged]) for metric in metrics
-    }
+    tested = sum(any(not isnan(gap.p_value) for gap in one.gaps.values()) for one in judged)
     return tuple(
-        replace(one, adjusted={metric: float(corrected[metric][number]) for metric in one.gaps})
-        for number, one in enumerate(judged)
+        replace(one, adjusted={metric: _times(gap.over_metrics, tested) for metric, gap in one.gaps.items()})
+        for one in judged
     )
 
 
@@ -135,7 +137,7 @@ def findings(audits: Sequence[ColumnAudit], level: float = 0.05) -> tuple[str, .
     ]
     return tuple(
         f"{column}: {metric} is {_at(one, gap.worst, metric)} for {gap.worst} and {_at(one, gap.best, metric)} for "
-        f"{gap.best} (p {gap.p_value:.2g}, over all columns {p:.2g})"
+        f"{gap.best} (p {gap.p_value:.2g}, over all metrics and columns {p:.2g})"
         for p, column, metric, gap, one in sorted(found, key=lambda item: item[:3])
     )
 
@@ -208,7 +210,10 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if small := [f"{value} ({patients})" for value, patients in count.items() if patients < least_patients]:
-        notes.append(f"{column}: fewer than {least_patients} patients, not judged: {', '.join(small)}")
+        rest = f" and {len(small) - MOST_NAMES} more" if len(small) > MOST_NAMES else ""
+        notes.append(
+            f"{column}: fewer than {least_patients} patients, not judged: {', '.join(small[:MOST_NAMES])}{rest}"
+        )
     if unknown := int((values == "").sum()):
         notes.append(f"{column}: not known of {unknown} of {len(values)} slides, which are left out")
     if len(groups) < 2:
@@ -225,6 +230,10 @@ def _notes(
 def _at(one: ColumnAudit, value: str, metric: str) -> str:
     group = next(group for group in one.groups if group.value == value)
     return str(group.metrics[metric])
+
+
+def _times(p_value: float, count: int) -> float:
+    return p_value if isnan(p_value) else min(1.0, count * p_value)
 
 
 def _or_none(value: float) -> float | None:

@@ -10,7 +10,9 @@ gap is measured anew. Two things make that right for slides:
   of Opportunity in Supervised Learning, NeurIPS 2016, https://arxiv.org/abs/1610.02413). A patient with several classes
   goes with the highest.
 
-Holm: A simple sequentially rejective multiple test procedure, 1979.
+Several metrics of the same predictions rise and fall together, so their p-values are corrected by the same draws:
+Westfall, Young: Resampling-Based Multiple Testing, 1993, section 2.3 (each gap in standard deviations of the draws,
+against the largest over the metrics in each draw).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,12 +39,15 @@ class Gap:
     p_value : float
         How often chance alone makes a gap as large; NaN where group and class are so bound together that nothing
         can be exchanged.
+    over_metrics : float
+        How often chance alone makes the gap of any of the metrics as unusual.
     """
 
     size: float
     best: str
     worst: str
     p_value: float
+    over_metrics: float
 
 
 def gap_test(
@@ -76,32 +81,38 @@ def gap_test(
     seen = _table(measures, columns, group, len(names))  # (metrics, groups)
     gaps = _spread(seen, ~np.isnan(seen))
     rng = np.random.default_rng(seed)
-    above = np.zeros(len(seen))
+    drawn = [gaps]
     for _ in range(n if _can_exchange(unit_group, stratum) else 0):
-        drawn = _table(measures, columns, _exchanged(unit_group, stratum, rng)[unit], len(names))
+        table = _table(measures, columns, _exchanged(unit_group, stratum, rng)[unit], len(names))
         # Where a draw leaves a metric undefined it counts against the finding.
-        above += ~(_spread(drawn, ~np.isnan(seen)) < gaps - 1e-12)
-    p_values = (1 + above) / (1 + n) if _can_exchange(unit_group, stratum) else np.full(len(seen), np.nan)
+        drawn.append(np.nan_to_num(_spread(table, ~np.isnan(seen)), nan=np.inf))
+    compared = [row for row, one in enumerate(seen) if (~np.isnan(one)).sum() >= 2]
+    p_values, over = _p_values(np.stack(drawn)[:, compared])
     found = {}
-    for name, row, size, p in zip(measures, seen, gaps, p_values, strict=True):
-        if (~np.isnan(row)).sum() >= 2:
-            ends = str(names[np.nanargmax(row)]), str(names[np.nanargmin(row)])
-            best, worst = ends[::-1] if name in LOWER_IS_BETTER else ends
-            found[name] = Gap(float(size), best, worst, float(p))
+    for row, p, p_over in zip(compared, p_values, over, strict=True):
+        name, one = list(measures)[row], seen[row]
+        ends = str(names[np.nanargmax(one)]), str(names[np.nanargmin(one)])
+        best, worst = ends[::-1] if name in LOWER_IS_BETTER else ends
+        found[name] = Gap(float(gaps[row]), best, worst, float(p), float(p_over))
     return found
 
 
-def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """p-values (m,) corrected for their number, so that all false findings together have the chosen level.
+def _p_values(gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """p of each metric, and over the metrics, each (m,); NaN where nothing was drawn.
 
-    NaN stays NaN and does not count.
+    Parameters
+    ----------
+    gaps : ndarray (1 + n, m)
+        What was seen, then what was drawn.
     """
-    p = np.asarray(p_values, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    adjusted = np.full(len(p), np.nan)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
-    return adjusted
+    if len(gaps) == 1 or not gaps.shape[1]:
+        return (np.full(gaps.shape[1], np.nan),) * 2
+    rounded = np.round(gaps, 12)
+    p_values = (rounded >= rounded[0]).mean(axis=0)  # (m,)
+    known = np.where(np.isfinite(rounded), rounded, np.nan)
+    spread = np.nanstd(known, axis=0)
+    far = np.round((rounded - np.nanmean(known, axis=0)) / np.where(spread > 0, spread, 1), 9)  # (1 + n, m)
+    return p_values, (far.max(axis=1)[:, None] >= far[0]).mean(axis=0)
 
 
 def _units(targets: np.ndarray, group: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

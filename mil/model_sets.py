@@ -63,6 +63,30 @@ def fit_sets(
     }
 
 
+def held_out_cover(saved: Mapping[str, Any], patients: Sequence[str]) -> np.ndarray:
+    """Whether the set of each calibration slide would hold the truth, had its patient not been used, (n,) bool.
+
+    Over all slides this is about the chosen coverage by construction: the slides are held against each other. By class
+    and by site it shows who gets less.
+
+    Parameters
+    ----------
+    saved : mapping
+        As `fit_sets` gave it.
+    patients : (n,)
+        Of its slides, in their order.
+    """
+    slides, error = saved["slides"], float(ConformalSets(saved["score"], saved["coverage"]).error)
+    score, weight = (np.array(slides[name], dtype=np.float64) for name in ("score", "weight"))
+    stratum, who = np.array(slides["stratum"]), np.asarray(patients)
+    held = np.zeros(len(score), dtype=bool)
+    for row in range(len(score)):
+        others = (stratum == stratum[row]) & (who != who[row])
+        above = weight[others & (score >= score[row])].sum()
+        held[row] = (1 + above) / (1 + len(np.unique(who[others]))) > error + 1e-12
+    return held
+
+
 def find_set(
     saved: Mapping[str, Any], classes: tuple[str, ...], each: np.ndarray, slide_id: str, predicted: int
 ) -> ClassSet:

@@ -1,4 +1,4 @@
-"""What a model's probabilities and sets are worth, in sentences: the same in every output."""
+"""What a model's probabilities, sets and training slides are worth, in sentences: the same in every output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +33,18 @@ def sets_text(sets: Mapping[str, Any] | None, task: str) -> str:
         f"many theory promises no more than {100 * sets['promised']:.0f} %."
     )
     return " ".join([said, *(f"{note[:1].upper()}{note[1:]}." for note in sets["notes"])])
+
+
+NOT_AUDITED = "Nothing is known of leaks among its training slides: it was trained without an audit."
+
+
+def audit_texts(audit: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What the audit before training found, a sentence each, what is worst first; `audit` is that of `model.json`."""
+    if audit is None:
+        return (NOT_AUDITED,)
+    found = [f"Warning: {text}." for text in audit["warnings"]]
+    found += [f"Audit of the training slides: {text}." for text in audit["findings"]]
+    return tuple(found) or (f"Audit of the training slides: nothing found; {audit['looked_at']}.",)
 
 
 def _of_patients(section: Mapping[str, Any]) -> str:

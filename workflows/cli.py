@@ -27,6 +27,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("workflows.status", "How far a run is, from another terminal or machine: slides, rates, time left."),
     "evaluate": ("workflows.evaluate", "Predictions against labels: metrics with intervals, and plots."),
     "compare": ("workflows.compare", "Two models on the same slides: the difference, its interval, and a paired test."),
+    "audit": (
+        "workflows.audit",
+        "Predictions by site, scanner, age ...: where a model is worse, and how sure that is.",
+    ),
+    "card": ("workflows.card", "What a model is, what it was trained on, how it did and where it ends: one page."),
+    "dossier": ("workflows.dossier", "Two models: what changed, what is better, and whether any group is worse off."),
     "render": ("workflows.render", "The heatmaps of a run again, from its stored scores."),
     "report": ("workflows.report", "The report of a run again, from its stored scores."),
     "index": ("workflows.index", "What lies in a folder of stores: a table, and one Parquet file for all of them."),

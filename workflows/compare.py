@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wsi.errors import UsageError
-
 if TYPE_CHECKING:
     from mil.comparison import Comparison
     from mil.delong import DeLong
-    from workflows.prediction_table import Judged, Predictions
 
 Z95 = 1.959964
 FEW_PATIENTS = 30
@@ -173,10 +170,11 @@ def compare(config: CompareConfig) -> Duel:
     from mil.comparison import compare_models
     from mil.delong import delong
     from mil.intervals import behind_rarest, measures
+    from workflows.pairing import paired
     from workflows.prediction_table import read_predictions
 
     tables = read_predictions(config.first), read_predictions(config.second)
-    first, second, notes = _paired(*tables, config.labels)
+    first, second, notes = paired(*tables, config.labels)
     found = compare_models(
         measures(first.task, len(first.classes)), (first.targets,),
         (first.predicted, first.probabilities), (second.predicted, second.probabilities),
@@ -195,54 +193,6 @@ def compare(config: CompareConfig) -> Duel:
     if config.out is not None:
         _write(config.out, config, done)
     return done
-
-
-def _paired(
-    first: "Predictions", second: "Predictions", labels: Path | None
-) -> tuple["Judged", "Judged", tuple[str, ...]]:
-    """Both tables beside the labels, slide for slide, and what should be said of them."""
-    from mil.cohort import read_labels
-    from workflows.prediction_table import judge, named
-
-    _check_same(first, second)
-    if labels is not None:
-        cohorts = (read_labels(labels),) * 2
-    else:
-        cohorts = first.own_cohort(), second.own_cohort()
-        for slide_id, one, other in zip(cohorts[0].slide_id, cohorts[0].label, cohorts[1].label, strict=True):
-            if one != other:
-                raise UsageError(
-                    f"slide {slide_id}: its label is {one!r} in {first.path} and {other!r} in {second.path}; "
-                    "give the right ones with --labels"
-                )
-    a, b = judge(first, cohorts[0]), judge(second, cohorts[1])
-    for slide_id, one, other in zip(a.slide_id, a.patients, b.patients, strict=True):
-        if one != other:
-            raise UsageError(
-                f"slide {slide_id}: its patient is {one!r} in {first.path} and {other!r} in {second.path}; "
-                "give patient_id with --labels"
-            )
-    notes = [f"left out, no label: {named(left)}"] if (left := sorted(set(first.slide_id) - set(a.slide_id))) else []
-    if a.fold != b.fold:
-        notes.append("the two were not held out in the same folds: a part of the difference may be the folds'")
-    return a, b, tuple(notes)
-
-
-def _check_same(first: "Predictions", second: "Predictions") -> None:
-    from workflows.prediction_table import PLURAL, named
-
-    if (first.task, first.classes) != (second.task, second.classes):
-        raise UsageError(
-            f"{first.path} has the {PLURAL[first.task]} {', '.join(first.classes)}, {second.path} the "
-            f"{PLURAL[second.task]} {', '.join(second.classes)}; only models for the same classes can be compared"
-        )
-    only = [
-        f"only in {one.path}: {named(extra)}"
-        for one, other in ((first, second), (second, first))
-        if (extra := sorted(set(one.slide_id) - set(other.slide_id)))
-    ]
-    if only:
-        raise UsageError(f"the two tables are not of the same slides; {'; '.join(only)}")
 
 
 def _write(out: Path, config: CompareConfig, done: Duel) -> None:

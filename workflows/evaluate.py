@@ -10,6 +10,7 @@ import typer
 from mil.cohort import Cohort, read_labels
 from mil.intervals import detection_interval, score
 from mil.operating_points import Goal
+from mil.set_report import SetReport, report_sets
 from workflows.evaluation import Evaluation
 from workflows.prediction_table import Judged, Predictions, find_table, judge, named, read_predictions
 from workflows.thresholds import operating_points
@@ -118,6 +119,7 @@ def command(
     """Predictions against labels: metrics with intervals, operating points, and plots.
 
     Writes metrics.json, metrics.csv, confusion.png, roc.png and reliability.png. Patients are resampled as a whole.
+    Where the table has sets, their coverage and size are judged as well, by class and by site.
 
     Sensitivity and specificity are given where a threshold can come from other slides: those of the other folds for
     out_of_fold.csv, those of --model for anything else.
@@ -184,7 +186,17 @@ def measure(config: EvaluateConfig, predictions: Predictions, cohort: Cohort, ju
         {name: detection_interval(*pair, patients, n, seed) for name, pair in judged.questions().items()},
         tuple(sorted(set(predictions.slide_id) - set(judged.slide_id))),
         tuple(sorted(set(cohort.slide_id) - set(judged.slide_id))),
+        sets=_judged_sets(judged, seed),
+        coverage=predictions.coverage,
     )
+
+
+def _judged_sets(judged: Judged, seed: int) -> SetReport | None:
+    """How the sets did, where every slide has one; by site where the labels know it of every slide."""
+    if judged.held is None:
+        return None
+    sites = judged.cohort.site if all(judged.cohort.site) else None
+    return report_sets(judged.held, judged.targets, judged.classes, patients=judged.patients, sites=sites, seed=seed)
 
 
 def _with_points(config: EvaluateConfig, judged: Judged, found: Evaluation) -> Evaluation:

@@ -8,6 +8,7 @@ import numpy as np
 from mil.cohort import Task
 from mil.intervals import Interval
 from mil.metrics import confusion
+from mil.set_report import SetReport
 from workflows.prediction_table import named
 from workflows.thresholds import OperatingPoint
 
@@ -36,6 +37,10 @@ class Evaluation:
     points_from : str
         Whose held-out slides gave the thresholds.
     localisation : Localisation, optional
+    sets : SetReport, optional
+        Where the table has the slides' sets.
+    coverage : float or None
+        What the sets were made for.
     notes : tuple of str
         What limits the figures.
     """
@@ -54,6 +59,8 @@ class Evaluation:
     points: tuple[OperatingPoint, ...] = ()
     points_from: str = ""
     localisation: "Localisation | None" = None
+    sets: SetReport | None = None
+    coverage: float | None = None
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,6 +79,7 @@ class Evaluation:
             "operating_points": [point.to_dict() for point in self.points],
             "operating_points_from": self.points_from,
             "localisation": None if self.localisation is None else self.localisation.to_dict(),
+            "sets": None if self.sets is None else self.sets.to_dict() | {"made_for": self.coverage},
             "notes": list(self.notes),
         }
 
@@ -93,10 +101,22 @@ class Evaluation:
                 f"FROC over {found.lesions} lesions in {found.all_slides} slides:"
             )
             lines += found.lines()
+        lines += self._set_lines()
         for what, names in (("prediction", self.only_labelled), ("label", self.only_predicted)):
             if names:
                 lines.append(f"left out, no {what}: {named(names)}")
         return lines + [f"note: {note}" for note in self.notes]
+
+    def _set_lines(self) -> list[str]:
+        if self.sets is None or self.coverage is None:
+            return []
+        found = self.sets
+        parts = {self.task: found.by_class, "site": found.by_site}
+        return [
+            f"sets made for {100 * self.coverage:g} %: they hold the truth in {found.coverage} of slides, mean size "
+            f"{found.size}, one {self.task} only in {found.single}",
+            *(f"  coverage of {kind} {name}: {one}" for kind, part in parts.items() for name, one in part.items()),
+        ]
 
     def table(self) -> str:
         """Every metric as a line of CSV."""
@@ -111,6 +131,10 @@ class Evaluation:
             for kind in ("attention", "evidence"):
                 for name in ("auroc", "froc", "iou"):
                     named_intervals[f"{name} of {kind}"] = getattr(getattr(self.localisation, kind), name)
+        if self.sets is not None:
+            named_intervals |= {"coverage of sets": self.sets.coverage, "size of sets": self.sets.size}
+            named_intervals |= {f"coverage of {self.task} {name}": one for name, one in self.sets.by_class.items()}
+            named_intervals |= {f"coverage of site {name}": one for name, one in self.sets.by_site.items()}
         lines = ["metric,estimate,low,high,level,slides,patients,method"]
         for name, one in named_intervals.items():
             numbers = ",".join(f"{value:.6f}" for value in (one.estimate, one.low, one.high))

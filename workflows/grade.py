@@ -463,7 +463,7 @@ def graded_slide(
 
 def model_summary(model: "GradingModel") -> "ModelSummary":
     """What the report says of a model."""
-    from workflows.assurances import calibration_text, sets_text
+    from workflows.assurances import audit_texts, calibration_text, sets_text
     from workflows.gradings import Metric, ModelSummary
 
     card, training = model.card, model.card.training
@@ -491,6 +491,7 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
             f"Tiles were embedded by {card.encoder_card['name']} ({card.encoder_card['licence']}) at "
             f"{card.recipe['tiles']['mpp']:g} um/px.",
             "Attention shows what the model weighed, not where a tumour is.",
+            *audit_texts(training.get("audit")),
         ),
         coverage=card.sets["coverage"] if card.sets else None,
         sets=sets_text(card.sets, card.task),

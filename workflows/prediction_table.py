@@ -35,6 +35,12 @@ class Predictions:
         Whether all of them are.
     label, fold : tuple (n,) of str, or None
         The truth, and the fold in which each slide was held out, where the table has them for every slide.
+    site : tuple (n,) of str
+        "" where the table has none.
+    held : ndarray (n, C) bool, or None
+        The set of each slide, where every slide has one of the same coverage.
+    coverage : float or None
+        Of the sets.
     """
 
     path: Path
@@ -47,16 +53,20 @@ class Predictions:
     calibrated: bool
     label: tuple[str, ...] | None = None
     fold: tuple[str, ...] | None = None
+    site: tuple[str, ...] = ()
+    held: np.ndarray | None = None
+    coverage: float | None = None
 
     def own_cohort(self) -> Cohort:
         """Its slides with the labels that it holds itself; raises `UsageError` where it holds none."""
         if self.label is None:
             raise UsageError(f"{self.path}: holds no labels; give them with --labels")
         order = sorted(range(len(self.slide_id)), key=lambda row: self.slide_id[row])
-        slides, patients, labels = (
-            tuple(column[row] for row in order) for column in (self.slide_id, self.patient_id, self.label)
+        sites = self.site or ("",) * len(order)
+        slides, patients, labels, sites = (
+            tuple(column[row] for row in order) for column in (self.slide_id, self.patient_id, self.label, sites)
         )
-        return Cohort(slides, patients, ("",) * len(slides), labels)
+        return Cohort(slides, patients, sites, labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,10 @@ class Judged:
     targets, predicted : ndarray (n,) int64
     probabilities : ndarray (n, C)
     fold : tuple (n,) of str, or None
+    cohort : Cohort
+        The same slides, with all that the labels say of them.
+    held : ndarray (n, C) bool, or None
+        Their sets.
     """
 
     task: Task
@@ -81,6 +95,8 @@ class Judged:
     predicted: np.ndarray
     probabilities: np.ndarray
     fold: tuple[str, ...] | None
+    cohort: Cohort
+    held: np.ndarray | None = None
 
     def questions(self) -> Questions:
         """Yes-or-no questions by name: truth (n,) bool and score (n,).
@@ -126,6 +142,8 @@ def judge(predictions: Predictions, cohort: Cohort) -> Judged:
         predictions.predicted[rows],
         predictions.probabilities[rows],
         None if predictions.fold is None else tuple(predictions.fold[row] for row in rows),
+        kept,
+        None if predictions.held is None else predictions.held[rows],
     )
 
 
@@ -161,7 +179,23 @@ def read_predictions(path: str | Path) -> Predictions:
     patients = tuple(row.get("patient_id") or row["slide_id"] for row in rows)
     calibrated = all(row.get("calibrated") == "yes" for row in rows)
     label, fold = (_whole_column(rows, name) for name in ("label", "fold"))
-    return Predictions(path, tasks[0], classes, names, patients, predicted, probabilities, calibrated, label, fold)
+    site = tuple(row.get("site") or "" for row in rows)
+    held, coverage = _sets(rows, classes)
+    return Predictions(
+        path,
+        tasks[0],
+        classes,
+        names,
+        patients,
+        predicted,
+        probabilities,
+        calibrated,
+        label,
+        fold,
+        site,
+        held,
+        coverage,
+    )
 
 
 def find_table(path: Path) -> Path:
@@ -191,6 +225,14 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def _whole_column(rows: list[dict[str, str]], name: str) -> tuple[str, ...] | None:
     values = tuple(row.get(name) or "" for row in rows)
     return values if all(values) else None
+
+
+def _sets(rows: list[dict[str, str]], classes: tuple[str, ...]) -> tuple[np.ndarray | None, float | None]:
+    """Sets (n, C) bool and their coverage; None unless every slide has one, at the same coverage."""
+    coverages = {row.get("coverage") or "" for row in rows}
+    if len(coverages) != 1 or "" in coverages:
+        return None, None
+    return np.array([[row.get(f"holds_{name}") == "yes" for name in classes] for row in rows]), float(coverages.pop())
 
 
 def _numbers(

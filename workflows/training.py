@@ -15,7 +15,7 @@ from mil.cohort import Cohort, Task, label_classes, read_labels
 from mil.intervals import Interval, score
 from workflows.assurances import calibration_text, sets_text
 from workflows.training_config import DEFAULT_LOSS, TrainConfig
-from workflows.training_table import check_columns, encoder_of, match, with_folds, without_duplicates
+from workflows.training_table import check_columns, encoder_of, match, with_folds
 from wsi.cohort_index import open_cohort
 from wsi.errors import UsageError
 from wsi.files import to_json
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mil.fit_config import FitConfig
     from mil.nested import Grid
     from mil.network import NetworkSpec
+    from workflows.leakage import LeakageAudit, SlideLooks
 
 Report = Callable[[str], None]
 
@@ -96,6 +97,8 @@ class Training:
     spec : NetworkSpec
     fit : FitConfig
     grid : Grid
+    looks : SlideLooks
+        For the audit.
     """
 
     config: TrainConfig
@@ -107,6 +110,7 @@ class Training:
     spec: "NetworkSpec"
     fit: "FitConfig"
     grid: "Grid"
+    looks: "SlideLooks"
 
     def key(self) -> str:
         """SHA-256 over all that decides the model: slides, labels, folds, features, options, versions."""
@@ -169,6 +173,7 @@ def prepare(config: TrainConfig, report: Report) -> Training:
     from mil.model_folder import check_writable
     from mil.nested import Grid, configured
     from mil.packing import Packing
+    from workflows.leakage import look_at_slides, without_duplicates
     from workflows.training_options import check_types
 
     check_writable(Path(config.out))
@@ -180,7 +185,8 @@ def prepare(config: TrainConfig, report: Report) -> Training:
     fold_seed = config.seed if config.fold_seed is None else config.fold_seed
     cohort = with_folds(cohort, config.folds, fold_seed, config.fold_by, config.stratify)
     bags = StoreBags(stores, encoder_of(stores, config.encoder))
-    cohort = without_duplicates(cohort, bags, config.allow_duplicates, report)
+    looks = look_at_slides(bags, bags.recipe)
+    cohort = without_duplicates(cohort, looks, config.allow_duplicates, report)
     spec = _spec(config, np.bincount(targets, minlength=len(classes)).tolist(), bags.card["dim"])
     epochs = {} if config.epochs is None else {"epochs": config.epochs}
     settings = {**config.settings, **epochs}
@@ -196,25 +202,29 @@ def prepare(config: TrainConfig, report: Report) -> Training:
     for candidate in grid.candidates():
         check_types(candidate, defaults | {f"model.{name}": value for name, value in spec.model_options.items()})
         configured(spec, fit, candidate)
-    return Training(config, cohort, classes, targets, stores, bags, spec, fit, grid)
+    return Training(config, cohort, classes, targets, stores, bags, spec, fit, grid, looks)
 
 
 def run(training: Training, report: Report) -> TrainResult:
-    """Train what was prepared."""
+    """Train what was prepared, after a look at what would give the labels away."""
     from mil.cross_validation import cross_validate
     from mil.sampling import BagsAtSites
+    from workflows.leakage import audit_leakage
     from workflows.unfinished import unfinished
 
     start = time.perf_counter()
     config, key = training.config, training.key()
     at_sites = BagsAtSites(training.bags, training.cohort.site)
+    audit = audit_leakage(training.cohort, training.looks, config.seed)
+    for line in audit.lines():
+        report(line)
     with unfinished(Path(config.out), key, report) as folder:
         done = cross_validate(
             training.spec, at_sites, training.targets, np.asarray(training.cohort.fold), training.fit, config.seed,
             task=config.task, classes=training.classes, report=report, patients=training.cohort.patient_id,
             grid=training.grid, folder=folder,
         )  # fmt: skip
-        result = _save(training, done)
+        result = _save(training, done, audit)
         _record_run(training, result, key, time.perf_counter() - start)
     return result
 
@@ -257,7 +267,7 @@ def _spec(config: TrainConfig, class_counts: list[int], dim: int) -> "NetworkSpe
     return NetworkSpec(config.model, loss, dim, len(class_counts), dict(config.model_options), options).complete()
 
 
-def _save(training: Training, done: "CrossValidation") -> TrainResult:
+def _save(training: Training, done: "CrossValidation", audit: "LeakageAudit") -> TrainResult:
     from mil.course import log_table
     from mil.model_folder import ModelCard, save_model
     from workflows.config import versions
@@ -266,7 +276,7 @@ def _save(training: Training, done: "CrossValidation") -> TrainResult:
     predicted = done.probabilities.argmax(axis=1)
     metrics = score(config.task, training.targets, predicted, done.probabilities, cohort.patient_id, seed=config.seed)
     parameters = sum(part.numel() for part in done.networks[0].parameters())
-    known = _training_record(training, done, metrics) | {"parameters": parameters}
+    known = _training_record(training, done, metrics) | {"parameters": parameters, "audit": audit.to_dict()}
     card = ModelCard(
         config.task, training.classes, training.spec, training.bags.card, training.bags.recipe, done.calibration, known,
         versions(), _own_networks(training.spec, done), _sets(training, done),

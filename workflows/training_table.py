@@ -2,17 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mil.cohort import Cohort
 from mil.folds import assign_folds, check_no_leak
-from wsi.errors import PatientLeakError, UsageError
+from wsi.errors import UsageError
 from wsi.store import FeatureStore
-
-if TYPE_CHECKING:
-    from mil.bag import StoreBags
 
 MOST_NAMES = 10
 
@@ -78,31 +74,3 @@ def _listed(names: list[str]) -> str:
     rest = len(names) - MOST_NAMES
     shown = ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
     return f"{len(names)} slide{'s' if len(names) > 1 else ''} ({shown})"
-
-
-def without_duplicates(cohort: Cohort, bags: "StoreBags", allowed: bool, report: Callable[[str], None]) -> Cohort:
-    """The cohort, if no section is in two folds or belongs to two patients; with a note of it where that is allowed.
-
-    Slides whose pixel size is not known are not looked at.
-
-    Raises
-    ------
-    PatientLeakError
-        Names the pair.
-    """
-    from mil.duplicates import check_no_duplicates, find_duplicates, sketch
-
-    tiles = bags.recipe.get("tiles", {})
-    if not tiles.get("mpp") or not tiles.get("tile_px"):
-        return cohort
-    tile_um = tiles["tile_px"] * tiles["mpp"]
-    looked_at = (bags[row] for row in range(len(bags)))
-    sketches = [sketch(bag, tile_um) for bag in looked_at if not np.isnan(bag.coords_um).any()]
-    try:
-        check_no_duplicates(cohort, find_duplicates(sketches))
-    except PatientLeakError as error:
-        if not allowed:
-            raise PatientLeakError(f"{error}; if it is not the same section, go on with --allow-duplicates") from error
-        report(f"allowed: {error}")
-        return replace(cohort, notes=(*cohort.notes, f"allowed: {error}"))
-    return cohort

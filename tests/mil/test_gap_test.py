@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mil import metrics
-from mil.gap_test import gap_test, holm
+from mil.gap_test import _p_values, gap_test
 
 ACCURACY = {"accuracy": lambda y, k, _: metrics.accuracy(y, k)}
 
@@ -110,13 +110,27 @@ def test_order_of_slides_and_names_do_not_matter():
     assert first == gap_test(ACCURACY, *(c[other] for c in columns), site[other], who[other], n=99)
 
 
-def test_holm_by_hand():
-    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
-    np.testing.assert_allclose(holm([0.5, np.nan, 0.9]), [1, np.nan, 1])
-    assert len(holm([])) == 0
+def test_over_metrics_by_enumeration():
+    """p over two metrics is the share of draws, the seen one among them, in which one is as far from its mean."""
+    gaps = np.array([[3.0, 1.0], [2.0, 4.0], [1.0, 2.0], [0.0, 3.0]])
+    each, over = _p_values(gaps)
+    np.testing.assert_allclose(each, [1 / 4, 4 / 4])
+    # Off the mean of their column, the furthest of each row: 1.5 (3 of 1.5), 1.5 (4 of 2.5), -0.5 and 0.5.
+    np.testing.assert_allclose(over, [2 / 4, 4 / 4])
 
 
-def test_holm_keeps_the_level_over_all_columns():
-    p = np.random.default_rng(5).random((2000, 6))
-    found = np.mean([(holm(row) <= 0.1).any() for row in p])
-    assert 0.07 < found < 0.115
+def test_over_metrics_keeps_the_level():
+    measures = {
+        **ACCURACY,
+        "mae": lambda y, k, _: metrics.grade_error(y, k),
+        "brier": lambda y, _, p: metrics.brier(y, p),
+    }
+    rng, least, over = np.random.default_rng(6), [], []
+    for trial in range(200):
+        y, p = rng.integers(0, 3, 40), rng.dirichlet([1, 1, 1], 40)
+        found = gap_test(measures, y, p.argmax(axis=1), p, rng.choice(["A", "B"], 40), np.arange(40), n=39, seed=trial)
+        least.append(min(gap.p_value for gap in found.values()))
+        over.append(min(gap.over_metrics for gap in found.values()))
+    # 10 % of 200 are 20, with a standard deviation of 4.2.
+    assert 8 <= np.sum(np.array(over) <= 0.1) <= 33
+    assert np.sum(np.array(least) <= 0.1) > 1.3 * np.sum(np.array(over) <= 0.1)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mil.model_sets import find_set, fit_sets
+from mil.model_sets import find_set, fit_sets, held_out_cover
 from mil.prediction import ClassSet
 from wsi.errors import UsageError
 
@@ -79,3 +79,24 @@ def test_grades_get_intervals_and_keep_the_predicted_one():
         held = [int(name) for name in find_set(saved, tuple("12345"), one[None], f"n{number}", 4).held]
         assert 5 in held
         assert held == list(range(held[0], held[-1] + 1))
+
+
+def test_cover_of_held_out_slides_by_hand():
+    saved = {"score": "lac", "coverage": 0.5, "slides": {
+        "score": [0.1, 0.4, 0.6, 0.9], "stratum": [0, 0, 0, 0], "weight": [1.0, 1.0, 0.5, 0.5]
+    }}  # fmt: skip
+    # Of P, Q and R, who has two slides: for each slide 1 + the weight of the others' that fit as badly or worse, of 3.
+    # P: 3 / 3. Q: (1 + 1) / 3. R at 0.6 and 0.9: 1 / 3, which is below the error of 0.5.
+    assert held_out_cover(saved, ["P", "Q", "R", "R"]).tolist() == [True, True, False, False]
+
+
+def test_cover_of_held_out_slides_is_the_chosen_one_overall():
+    rng = np.random.default_rng(0)
+    for coverage in (0.8, 0.9):
+        y = rng.integers(0, 3, 300)
+        p = rng.dirichlet([1, 1, 1], 300)
+        saved = fit_sets("class", "abc", p, y, np.arange(300) % 5, NAMES_300, NAMES_300, coverage)
+        assert abs(held_out_cover(saved, NAMES_300).mean() - coverage) < 0.02
+
+
+NAMES_300 = [f"s{row:03d}" for row in range(300)]

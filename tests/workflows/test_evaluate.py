@@ -203,3 +203,38 @@ def test_annotations_of_other_slides_are_refused(run_with_maps, tmp_path):
 def test_a_class_that_is_not_drawn_finds_nothing(run_with_maps):
     with pytest.raises(UsageError, match="no slide has tiles inside and outside of findings"):
         evaluate(replace(run_with_maps, findings=("necrosis",)), [].append)
+
+
+def with_sets(folder):
+    """The table with sets of 90 %: the predicted grade and the next; and sites beside the labels."""
+    rows = [line.split(",") for line in (folder / "predictions.csv").read_text().splitlines()]
+    head, body = rows[0], rows[1:]
+    head += ["coverage", *(f"holds_{name}" for name in "0123")]
+    for row in body:
+        row += ["0.9", *("yes" if int(row[2]) <= k <= int(row[2]) + 1 else "no" for k in range(4))]
+    (folder / "predictions.csv").write_text("".join(",".join(row) + "\n" for row in (head, *body)))
+    labels = (folder / "labels.csv").read_text().splitlines()
+    sites = [f"{line},{'AB'[row % 2]}" for row, line in enumerate(labels[1:])]
+    (folder / "labels.csv").write_text("\n".join([f"{labels[0]},site", *sites]) + "\n")
+
+
+def test_sets_are_judged_overall_by_class_and_by_site(tmp_path):
+    targets, p = tables(tmp_path)
+    with_sets(tmp_path)
+    said = []
+    found = evaluate(config(tmp_path), said.append)
+    best = p.argmax(axis=1)
+    right = (best <= targets) & (targets <= best + 1)
+    assert found.sets.coverage.estimate == right.mean()
+    assert found.sets.by_class["2"].estimate == right[targets == 2].mean()
+    assert found.sets.by_site["B"].estimate == right[1::2].mean()
+    assert found.sets.size.estimate == np.where(best == 3, 1, 2).mean()
+    kept = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"]
+    assert (kept["coverage"]["estimate"], kept["made_for"]) == (right.mean(), 0.9)
+    assert any(line.startswith("sets made for 90 %: they hold the truth in 0.") for line in said)
+    assert "coverage of site A" in (tmp_path / "out" / "metrics.csv").read_text()
+
+
+def test_without_sets_nothing_is_said_of_them(graded):
+    assert graded[3].sets is None
+    assert not any(line.startswith("sets") for line in graded[4])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mil.cohort import read_labels
+from mil.cohort import Cohort, read_labels
 from tests.workflows.prediction_files import out_of_fold, tables
 from workflows.prediction_table import Judged, find_table, judge, named, read_predictions
 from wsi.errors import UsageError
@@ -9,7 +9,8 @@ from wsi.errors import UsageError
 
 def judged(task, classes, targets, probabilities):
     names = tuple(f"s{i}" for i in range(len(targets)))
-    return Judged(task, classes, names, names, np.array(targets), np.array(targets), probabilities, None)
+    cohort = Cohort(names, names, ("",) * len(names), tuple(classes[k] for k in targets))
+    return Judged(task, classes, names, names, np.array(targets), np.array(targets), probabilities, None, cohort)
 
 
 def test_questions_of_classes_are_one_against_the_rest():

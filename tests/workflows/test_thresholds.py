@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mil.cohort import Cohort
 from mil.operating_points import Goal
 from workflows.prediction_table import Judged
 from workflows.thresholds import operating_points
@@ -12,7 +13,8 @@ SENSITIVE = Goal("sensitivity", 1.0)
 def judged(targets, scores, fold=None, patients=None, classes=("benign", "tumour")):
     names = tuple(f"s{i}" for i in range(len(targets)))
     p = np.stack([1 - np.array(scores), scores], axis=1)
-    return Judged("class", classes, names, patients or names, np.array(targets), p.argmax(axis=1), p, fold)
+    cohort = Cohort(names, patients or names, ("",) * len(names), tuple(classes[k] for k in targets))
+    return Judged("class", classes, names, patients or names, np.array(targets), p.argmax(axis=1), p, fold, cohort)
 
 
 def test_by_hand_from_the_other_fold():
