@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 NOT_CALIBRATED = "Probabilities are not calibrated: read them as an order, not as frequencies."
+NO_MAPS = (
+    "Which map shows what this model goes by was not measured (`histograde explain` does): read them as hints, no more."
+)
 NO_SETS = "The model has no sets: it was trained without them, so nothing says what else a slide may be."
 
 
@@ -33,6 +36,11 @@ def sets_text(sets: Mapping[str, Any] | None, task: str) -> str:
         f"many theory promises no more than {100 * sets['promised']:.0f} %."
     )
     return " ".join([said, *(f"{note[:1].upper()}{note[1:]}." for note in sets["notes"])])
+
+
+def maps_text(faithfulness: Mapping[str, Any] | None) -> str:
+    """Which map is shown and why; `faithfulness` is that of a model folder."""
+    return str(faithfulness["reason"]) if faithfulness else NO_MAPS
 
 
 def _of_patients(section: Mapping[str, Any]) -> str:

@@ -372,6 +372,7 @@ class GradeOne:
     def __call__(self, source: "SlideSource", store: "FeatureStore", seconds: float) -> "Grading":
         from workflows.heatmaps import FOLDER, render_slide
         from workflows.results import load_slide, save_slide, slide_folder
+        from workflows.shown_map import own_map
         from wsi.files import sweep_temporaries
 
         if (done := self._done_before(source, store)) is not None:
@@ -381,13 +382,16 @@ class GradeOne:
         clock = time.perf_counter()
         model = self.load()
         model.check_store(store)
-        prediction = model.predict(Bag.from_store(store, model.encoder))
+        bag = Bag.from_store(store, model.encoder)
+        prediction = model.predict(bag)
+        own = own_map(self.summary)
+        shown = None if own is None else model.tile_map(bag, own)
         slide = source.open(reader=self.reader, content_hash=store.slide.content_hash)
         try:
             graded = graded_slide(source, store, slide, prediction, model.encoder)
         finally:
             slide.close()
-        graded = replace(graded, seconds=seconds + time.perf_counter() - clock)
+        graded = replace(graded, shown=shown, shown_name=own or "", seconds=seconds + time.perf_counter() - clock)
         shutil.rmtree(slide_folder(self.out, source.slide_id, FOLDER), ignore_errors=True)
         sweep_temporaries(slide_folder(self.out, source.slide_id))
         save_slide(self.out, graded)
@@ -408,6 +412,7 @@ class GradeOne:
         """The slide's result by this model, if an earlier run finished it."""
         from workflows.heatmaps import FOLDER
         from workflows.results import load_slide, slide_folder
+        from workflows.shown_map import own_map
         from wsi.errors import WsiError
         from wsi.exports import EXPORTS
 
@@ -419,6 +424,7 @@ class GradeOne:
         same = graded.model_id == self.summary.model_id and graded.info == store.slide
         same = same and graded.patient_id == source.patient_id
         same = same and (graded.class_set is None) == (self.summary.coverage is None)
+        same = same and graded.shown_name == (own_map(self.summary) or "")
         drawn = all((folder / name).is_file() for export in EXPORTS.values() for name in export.file_names)
         return graded.grading if same and drawn else None
 
@@ -466,11 +472,12 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
     """What the report says of a model."""
     from workflows.assurances import calibration_text, sets_text
     from workflows.gradings import Metric, ModelSummary
+    from workflows.shown_map import with_map
 
     card, training = model.card, model.card.training
     sites = training["sites"]
     where = f"{len(sites)} sites ({', '.join(sites)})" if len(sites) > 1 else f"one site ({sites[0]})" if sites else ""
-    return ModelSummary(
+    summary = ModelSummary(
         model_id=model.model_id,
         name=card.network.model,
         task=card.task,
@@ -496,6 +503,7 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
         coverage=card.sets["coverage"] if card.sets else None,
         sets=sets_text(card.sets, card.task),
     )
+    return with_map(summary, model.faithfulness)
 
 
 def _check_same_model(out: Path, summary: "ModelSummary") -> None:
