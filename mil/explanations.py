@@ -57,6 +57,12 @@ def log_odds(probabilities: np.ndarray) -> np.ndarray:
     return np.log(p) - np.log1p(-p)
 
 
+def log_odds_slope(link: Link, logits: np.ndarray) -> np.ndarray:
+    """How the log odds of each class change with each of the logits (L,): (L, C), by differences."""
+    steps = STEP * np.eye(len(logits))
+    return (log_odds(link(logits + steps)) - log_odds(link(logits - steps))) / (2 * STEP)
+
+
 @dataclass(frozen=True, slots=True)
 class Explained:
     """A network in evaluation mode with one bag, whose features are scaled once.
@@ -117,19 +123,28 @@ class Explained:
 
     def slopes(self) -> tuple[np.ndarray, np.ndarray]:
         """Logits (L,) of the whole bag, and gradient x input of each: sum_d x_id dlogit_l / dx_id, (N, L)."""
+        logits, found = self._slopes(lambda slope: (slope * self.scaled).sum(dim=1))
+        return logits, found.T
+
+    def feature_slopes(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (L,) of the whole bag, and their slopes in the scaled features of some tiles, (k, L, D)."""
+        logits, found = self._slopes(lambda slope: slope[torch.from_numpy(tiles)])
+        return logits, found.swapaxes(0, 1)
+
+    def _slopes(self, kept: Callable[[Tensor], Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (L,), and what is `kept` of the slope (N, D) of each, (L, ...)."""
         with one_thread(), torch.enable_grad():
             leaf = self.scaled.detach().requires_grad_()
             offsets = torch.tensor([0, len(leaf)])
             batch = BagBatch(leaf, offsets, torch.from_numpy(self.bag.coords_um), torch.tensor([-1]))
             logits = self._logits(batch)[0]  # (L,)
-            if not logits.requires_grad:
-                return logits.double().numpy(), np.zeros((len(leaf), len(logits)))
             found = []
             for one in logits:
-                (slope,) = torch.autograd.grad(one, leaf, retain_graph=True, allow_unused=True)
-                still = torch.zeros(len(leaf)) if slope is None else (slope * leaf.detach()).sum(dim=1)  # (N,)
-                found.append(still.double().numpy())
-        return logits.detach().double().numpy(), np.stack(found, axis=1)
+                slope = None
+                if logits.requires_grad:
+                    (slope,) = torch.autograd.grad(one, leaf, retain_graph=True, allow_unused=True)
+                found.append(kept(torch.zeros_like(self.scaled) if slope is None else slope).double().numpy())
+        return logits.detach().double().numpy(), np.stack(found)
 
 
 def tile_map(network: Network, link: Link, bag: Bag, name: MapName) -> np.ndarray:
@@ -158,9 +173,7 @@ def explain(asked: Explained, name: MapName) -> np.ndarray:
 
 def _gradient(asked: Explained) -> np.ndarray:
     logits, products = asked.slopes()
-    steps = STEP * np.eye(len(logits))
-    slope = (log_odds(asked.link(logits + steps)) - log_odds(asked.link(logits - steps))) / (2 * STEP)  # (L, C)
-    return len(products) * products @ slope
+    return len(products) * products @ log_odds_slope(asked.link, logits)
 
 
 def _left_out(asked: Explained) -> np.ndarray:

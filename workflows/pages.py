@@ -24,12 +24,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from workflows.figures import legend, probability_bars, slide_drawing
 from workflows.gradings import ModelSummary, Quarantined, class_labels
-from workflows.results import GradedSlide, Run, load_run, load_slide, slide_folder
+from workflows.results import GradedSlide, Run, TopTile, load_run, load_slide, slide_folder
 from workflows.worklist import RULE, Place, rank_slides
 from wsi.errors import WsiError
 from wsi.exports.png import layer, overlay
 from wsi.heatmap import SlideMaps
 from wsi.pictures import encode_picture
+from wsi.scales import inside_scale
 from wsi.threads import usable_cores
 
 FOLDER = "report"
@@ -275,6 +276,7 @@ def _write_tops(own: Path, graded: GradedSlide, maps: SlideMaps) -> list[dict[st
             {
                 "number": number,
                 "file": name,
+                "inside": _write_inside(own, number, tile),
                 "size_px": (tile.pixels.shape[1], tile.pixels.shape[0]),
                 "times": float(graded.attention[at]) * len(graded.rows),
                 "evidence": float(evidence[at]),
@@ -282,6 +284,17 @@ def _write_tops(own: Path, graded: GradedSlide, maps: SlideMaps) -> list[dict[st
             }
         )
     return tops
+
+
+def _write_inside(own: Path, number: int, tile: TopTile) -> str | None:
+    """Write the tile under the map of its inside; gives the file's name, None where there is no map."""
+    if tile.inside is None:
+        return None
+    height, width = tile.pixels.shape[:2]
+    values = cv2.resize(tile.inside.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    name = f"tile_{number:02d}_inside.jpg"
+    (own / name).write_bytes(encode_picture(inside_scale().over(values, tile.pixels), "JPEG"))
+    return name
 
 
 def _class_rows(graded: GradedSlide) -> list[dict[str, Any]]:

@@ -51,10 +51,21 @@ AGAIN = "run `histograde grade` again on this slide"
 
 @dataclass(frozen=True, slots=True)
 class TopTile:
-    """One of the most-attended tiles: its row in the grid and its pixels (h, w, 3) uint8 at full resolution."""
+    """One of the most-attended tiles.
+
+    Attributes
+    ----------
+    row : int
+        In the grid.
+    pixels : ndarray (h, w, 3) uint8
+        At full resolution.
+    inside : ndarray (a, b) float32, optional
+        Where in it the evidence for the predicted class lies, 0 to 1, on the encoder's own grid.
+    """
 
     row: int
     pixels: np.ndarray
+    inside: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +242,9 @@ def save_slide(run: str | Path, graded: GradedSlide) -> Path:
     (folder / "slide.json").unlink(missing_ok=True)
     scores = io.BytesIO()
     own_map = {} if graded.shown is None else {"shown": graded.shown}
+    insides = [tile.inside for tile in graded.top_tiles if tile.inside is not None]
+    if insides and len(insides) == len(graded.top_tiles):
+        own_map["inside"] = np.stack(insides)
     np.savez_compressed(
         scores,
         coords=graded.grid.coords,
@@ -320,7 +334,12 @@ def load_slide(run: str | Path, slide_id: str) -> GradedSlide:
             as_multipolygon(shape(said["tissue"])),
             said["tissue_area_um2"],
             read_part(folder / "thumbnail.jpg", decode_picture, AGAIN),
-            tuple(TopTile(top["row"], pixels) for top, pixels in zip(said["top_tiles"], tops, strict=True)),
+            tuple(
+                TopTile(top["row"], pixels, inside)
+                for top, pixels, inside in zip(
+                    said["top_tiles"], tops, scores.get("inside", [None] * len(tops)), strict=True
+                )
+            ),
             said["qc"],
             _class_set(said.get("set")),
             scores.get("shown"),

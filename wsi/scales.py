@@ -136,6 +136,11 @@ def evidence_scale(class_label: str, kind: EvidenceKind, limit: float = 1.0, met
     return Scale(title, unit, -limit, limit, ticks, "blue-orange", clips=True)
 
 
+def inside_scale() -> Scale:
+    """Where inside a tile the evidence lies, relative to the tile's own highest place: tiles do not compare."""
+    return Scale("Inside the tile", "share of its highest place", 0.0, 1.0, ((0.0, "0"), (1.0, "1")), "viridis")
+
+
 @cache
 def colour_table(name: ColourMap) -> np.ndarray:
     """The 256 colours of a map from low to high, (256, 3) uint8 RGB."""
@@ -163,5 +168,6 @@ __all__ = [
     "attention_scale",
     "colour_table",
     "evidence_scale",
+    "inside_scale",
     "round_length_um",
 ]
