@@ -75,9 +75,9 @@ def attention_pool(
     make : callable
         From n stored tiles to `TileParts`, each for itself; random numbers (dropout) are torch's own.
     block : int
-        Tiles at a time in a batch of more than `whole` tiles.
+        Tiles at a time in a batch of more than `whole` tiles; a batch whose features want a gradient is made at once.
     """
-    if batch.tiles <= whole:
+    if batch.tiles <= whole or batch.stored.requires_grad:
         parts = make(batch.tiles_of(slice(None)))
         attention = segment_softmax(parts.scores, batch.offsets)  # (sum N, K)
         return Pooled(segment_weighted(attention, parts.values, batch.offsets), attention, parts.outputs)

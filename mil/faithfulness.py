@@ -11,6 +11,12 @@ Deletion: with the highest tiles of a faithful map gone, the probability of the 
 area. Insertion: those tiles alone bring it back: a large area. A map says something only if it does better than tiles
 in random order, and the same map of a model with random weights must not.
 
+Deletion alone flatters: any order that takes like tiles together, forwards or backwards, empties a slide of its few
+telling tiles sooner than a random order does. Deletion of an order is insertion of its reverse, so that the difference
+of both areas turns its sign with the order and is 0 for orders without direction: that is `gain`. Bluecher, Vielhaben,
+Strodthoff: Decoupling Pixel Flipping and Occlusion Strategy for Consistent XAI Benchmarks, TMLR 2024 (symmetric
+relevance gain). https://arxiv.org/abs/2401.06654
+
 A scorer is a function of the tiles that are kept, (n,) int64 rising, at least one, to the probability of the class that
 the map explains: `lambda kept: model.predict(bag.take(kept)).probabilities[k]`. So nothing here knows a model.
 """
@@ -82,6 +88,15 @@ class Faithfulness:
         return self.insertion.area - float(self.random_insertion.mean())
 
     @property
+    def gain(self) -> float:
+        """Insertion less deletion area, less the same of random orders: 0 for an order that means nothing, at most 1.
+
+        That of the reversed order is its negative.
+        """
+        chance = float((self.random_insertion - self.random_deletion).mean())
+        return self.insertion.area - self.deletion.area - chance
+
+    @property
     def p_value(self) -> float:
         """Chance of a random order to do as well in both areas together; at best 1 / (repeats + 1)."""
         if np.isnan(self.deletion.area):
@@ -92,6 +107,26 @@ class Faithfulness:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Areas (repeats,) under both curves of random orders of a slide's tiles: what every map of it is held against."""
+
+    deletion: np.ndarray
+    insertion: np.ndarray
+
+
+def chance(scorer: Scorer, tiles: int, *, repeats: int = 20, seed: int = 0, steps: Sequence[float] = STEPS) -> Chance:
+    """Areas of random orders of `tiles` tiles; parameters as for `judge_map`."""
+    if repeats < 1:
+        raise UsageError(f"a map is held against random orders, at least one; found {repeats}")
+    rng = np.random.default_rng([seed, 1])
+    orders = [rng.permutation(tiles) for _ in range(repeats)]
+    return Chance(
+        np.array([deletion(scorer, one, steps).area for one in orders]),
+        np.array([insertion(scorer, one, steps).area for one in orders]),
+    )
+
+
 def judge_map(
     scorer: Scorer,
     importance: np.ndarray,
@@ -99,6 +134,7 @@ def judge_map(
     repeats: int = 20,
     seed: int = 0,
     steps: Sequence[float] = STEPS,
+    against: Chance | None = None,
 ) -> Faithfulness:
     """Both curves of a map, and the areas of random orders of the same tiles.
 
@@ -111,21 +147,16 @@ def judge_map(
         Random orders.
     steps : sequence of float
         Shares of tiles at which the scorer is asked, 0 to 1. It is asked 2 (repeats + 1) times for each.
+    against : Chance, optional
+        Random orders that other maps of the slide were held against; drawn here if left out.
     """
     importance = np.asarray(importance, dtype=np.float64)
     if importance.ndim != 1 or not len(importance) or not np.isfinite(importance).all():
         raise UsageError(f"a map is one finite number for each tile; found shape {importance.shape} or a NaN in it")
-    if repeats < 1:
-        raise UsageError(f"a map is held against random orders, at least one; found {repeats}")
-    rng = np.random.default_rng(seed)
-    order = np.lexsort((rng.permutation(len(importance)), -importance))
-    chance = [rng.permutation(len(importance)) for _ in range(repeats)]
-    return Faithfulness(
-        deletion(scorer, order, steps),
-        insertion(scorer, order, steps),
-        np.array([deletion(scorer, one, steps).area for one in chance]),
-        np.array([insertion(scorer, one, steps).area for one in chance]),
-    )
+    order = np.lexsort((np.random.default_rng(seed).permutation(len(importance)), -importance))
+    gone, back = deletion(scorer, order, steps), insertion(scorer, order, steps)
+    drawn = against or chance(scorer, len(importance), repeats=repeats, seed=seed, steps=steps)
+    return Faithfulness(gone, back, drawn.deletion, drawn.insertion)
 
 
 def deletion(scorer: Scorer, order: np.ndarray, steps: Sequence[float] = STEPS) -> TileCurve:
@@ -140,14 +171,14 @@ def insertion(scorer: Scorer, order: np.ndarray, steps: Sequence[float] = STEPS)
     return TileCurve(there / len(order), _asked(scorer, [order[:count] for count in there]))
 
 
-Measured = Literal["deletion", "insertion", "deletion_gain", "insertion_gain"]
-MEASURED: tuple[Measured, ...] = ("deletion", "insertion", "deletion_gain", "insertion_gain")
+Measured = Literal["deletion", "insertion", "deletion_gain", "insertion_gain", "gain"]
+MEASURED: tuple[Measured, ...] = ("deletion", "insertion", "deletion_gain", "insertion_gain", "gain")
 
 
 def summarise(
     found: Sequence[Faithfulness], patients: Sequence[str] | np.ndarray, seed: int = 0
 ) -> dict[Measured, Interval]:
-    """Means over slides of both areas and both gains, with 95 % intervals by patient.
+    """Means over slides of areas and gains, with 95 % intervals by patient.
 
     A gain whose interval lies above 0 is a map that shows more than chance. Slides of one tile have no order and are
     left out.

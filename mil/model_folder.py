@@ -5,6 +5,7 @@
     training/fold-<k>.csv           the log of its training: a line an epoch
     out_of_fold.csv                 predictions for the training slides by the networks that had not seen them
     out_of_fold/<slide_id>.npz      rows, attention and tile_evidence of the same
+    faithfulness.json               which map to show and why, once it was measured (`mil.map_choice`)
     manifest.json                   size and SHA-256 of every file but `run.json`, the record of the run that made it
 
 It is made beside its place and renamed, so that it is whole or not there.
@@ -27,6 +28,8 @@ import safetensors.torch
 from mil.bag import Bag, check_same_making
 from mil.calibration_choice import Calibrator, load_calibrator
 from mil.cohort import Cohort, Task
+from mil.explanations import Link, tile_map
+from mil.map_names import MapName
 from mil.model_sets import find_set
 from mil.network import Network, NetworkSpec, predict
 from mil.prediction import Prediction, score_columns
@@ -35,6 +38,7 @@ from wsi.files import folder_records, to_json, write_json
 from wsi.store import FeatureStore
 
 FORMAT_NAME = "histograde-model"
+FAITHFULNESS = "faithfulness.json"
 FORMAT_VERSION = 1
 OWN_NETWORKS_VERSION = 2
 """Of a folder whose networks are not built alike, which programs that know version 1 only cannot read."""
@@ -103,11 +107,14 @@ class GradingModel:
     card : ModelCard
     networks : tuple of Network
         One a fold, in evaluation mode.
+    faithfulness : dict, optional
+        What `faithfulness.json` says; None: the maps of this model were not measured.
     """
 
     model_id: str
     card: ModelCard
     networks: tuple[Network, ...]
+    faithfulness: dict[str, Any] | None = None
 
     @property
     def encoder(self) -> str:
@@ -135,6 +142,20 @@ class GradingModel:
             )
         check_same_making(store, self.encoder, self.card.encoder_card, self.card.recipe, "the model")
 
+    @property
+    def link(self) -> Link:
+        """Logits (..., L) to probabilities (..., C) as the loss has them, before calibration."""
+        return self.card.network.build_class_loss().probabilities
+
+    def spec_of(self, fold: int) -> NetworkSpec:
+        """How the network of a fold is built."""
+        return self.card.fold_networks[fold] if self.card.fold_networks else self.card.network
+
+    def tile_map(self, bag: Bag, name: MapName) -> np.ndarray:
+        """One of the maps of `mil.explanations` for each class, (N, C) float32: the mean over the fold networks."""
+        parts = [tile_map(network, self.link, bag, name) for network in self.networks]
+        return np.mean(parts, axis=0).astype(np.float32)
+
     def predict(self, bag: Bag, folds: Sequence[int] | None = None) -> Prediction:
         """Grade a bag: probabilities, attention and evidence are means over the fold networks.
 
@@ -150,7 +171,7 @@ class GradingModel:
                 f"slide {bag.slide_id}: its features have {bag.features.shape[1]} numbers, the model takes "
                 f"{self.card.network.dim}"
             )
-        link = self.card.network.build_class_loss().probabilities
+        link = self.link
         calibrator = self.calibrator()
         scaled = calibrator.transform if calibrator else link
         asked = [self.networks[fold] for fold in folds] if folds is not None else self.networks
@@ -231,6 +252,24 @@ def save_model(
     return model_id
 
 
+def add_faithfulness(path: str | Path, found: Mapping[str, Any]) -> None:
+    """Put `faithfulness.json` into a model folder, or another in its place; the model stays what it is.
+
+    The folder is made anew beside its place and renamed, so that its manifest fits at every moment.
+    """
+    path = Path(path)
+    _check_files(path)
+    staged = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.copytree(path, staged)
+    (staged / "manifest.json").unlink()
+    write_json(staged / FAITHFULNESS, dict(found))
+    records = folder_records(staged)
+    records.pop("run.json", None)
+    write_json(staged / "manifest.json", {"files": records})
+    _publish(staged, path)
+
+
 def load_model(path: str | Path) -> GradingModel:
     """Read a model folder, checking every file.
 
@@ -263,9 +302,14 @@ def load_model(path: str | Path) -> GradingModel:
         network = Network(own[fold] if own else spec)
         network.load_state_dict(safetensors.torch.load_file(path / "weights" / f"fold-{fold}.safetensors"))
         networks.append(network.eval())
-    model = GradingModel(meta["model_id"], card, tuple(networks))
+    model = GradingModel(meta["model_id"], card, tuple(networks), _faithfulness(path))
     model.calibrator()  # here, once, and not at every slide, if it is of an unknown method
     return model
+
+
+def _faithfulness(path: Path) -> dict[str, Any] | None:
+    file = path / FAITHFULNESS
+    return dict(json.loads(file.read_bytes())) if file.is_file() else None
 
 
 def check_writable(path: Path) -> None:
@@ -314,4 +358,4 @@ def _check_files(path: Path) -> None:
         raise CorruptStoreError(f"{path.name}: {extra[0]} does not belong to the model; {cure}")
 
 
-__all__ = ["GradingModel", "ModelCard", "check_writable", "load_model", "save_model"]
+__all__ = ["GradingModel", "ModelCard", "add_faithfulness", "check_writable", "load_model", "save_model"]

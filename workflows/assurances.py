@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 NOT_CALIBRATED = "Probabilities are not calibrated: read them as an order, not as frequencies."
+NO_MAPS = (
+    "Which map shows what this model goes by was not measured (`histograde explain` does): read them as hints, no more."
+)
 NO_SETS = "The model has no sets: it was trained without them, so nothing says what else a slide may be."
 
 
@@ -45,6 +48,11 @@ def audit_texts(audit: Mapping[str, Any] | None) -> tuple[str, ...]:
     found = [f"Warning: {text}." for text in audit["warnings"]]
     found += [f"Audit of the training slides: {text}." for text in audit["findings"]]
     return tuple(found) or (f"Audit of the training slides: nothing found; {audit['looked_at']}.",)
+
+
+def maps_text(faithfulness: Mapping[str, Any] | None) -> str:
+    """Which map is shown and why; `faithfulness` is that of a model folder."""
+    return str(faithfulness["reason"]) if faithfulness else NO_MAPS
 
 
 def _of_patients(section: Mapping[str, Any]) -> str:

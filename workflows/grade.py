@@ -95,6 +95,12 @@ def command(
     task_limit: TaskLimit = TASK_LIMIT,
     patience: Patience = PATIENCE,
     keep_free: KeepFree = KEEP_FREE,
+    inside_tiles: Annotated[
+        bool,
+        typer.Option(
+            "--inside-tiles", help="Show where inside the most-attended tiles the evidence lies: some seconds a slide."
+        ),
+    ] = False,
 ) -> None:
     """Slides to grades, heatmaps, a worklist and a report: extracts what is missing, then predicts.
 
@@ -120,7 +126,19 @@ def command(
     watched = _watch_config(watch, mpp, watch_idle, watch_stable) if watch else None
     stores = store_location(store or out / "features")
     config = GradeConfig(
-        model, out, stores, weights, workers, device, reader, max_bad, *place, policy, watched, chunk_tiles
+        model,
+        out,
+        stores,
+        weights,
+        workers,
+        device,
+        reader,
+        max_bad,
+        *place,
+        policy,
+        watched,
+        chunk_tiles,
+        inside_tiles,
     )
     summary = grade(find_slides(slides, mpp) if slides else [], config)
     typer.echo(summary.text(out))
@@ -155,6 +173,8 @@ class GradeConfig:
         As in `workflows.extraction.ExtractConfig`; without a policy its defaults hold.
     watch : WatchConfig, optional
         Where slides come from that are not known yet; what the run writes is left out.
+    inside_tiles : bool
+        Whether the most-attended tiles get a map of their inside.
     """
 
     model: Path
@@ -171,6 +191,7 @@ class GradeConfig:
     policy: "Policy | None" = None
     watch: "WatchConfig | None" = None
     chunk_tiles: int = CHUNK_TILES
+    inside_tiles: bool = False
 
 
 def grade(sources: "list[SlideSource]", config: GradeConfig, listener: "Listener | None" = None) -> GradeSummary:
@@ -206,6 +227,10 @@ def grade(sources: "list[SlideSource]", config: GradeConfig, listener: "Listener
     extraction = extract_config(model, config)
     check_encoder_takes(extraction)
     check_card(f"the model {config.model.name}", model.card.encoder_card, worker_encoder(extraction).card.to_dict())
+    if config.inside_tiles:
+        from workflows.inside_tiles import check_encoder
+
+        check_encoder(worker_encoder(extraction))
     summary = model_summary(model)
     config.out.mkdir(parents=True, exist_ok=True)
     _check_same_model(config.out, summary)
@@ -256,7 +281,8 @@ def _grade_each(
         ears.begin(len(sources) if isinstance(sources, list) else 0)
         if config.scheduler or config.cluster:
             check_folder_is_shared(client, config.out)
-        finish = GradeOne(config.out.absolute(), config.model.absolute(), config.reader, summary)
+        looks = extraction.absolute() if config.inside_tiles else None
+        finish = GradeOne(config.out.absolute(), config.model.absolute(), config.reader, summary, looks)
 
         def through(slides: "list[SlideSource] | Intake") -> "Iterator[SlideResult]":
             return run_pipeline(client, slides, extraction, ears, finish, folder=config.out)
@@ -367,10 +393,15 @@ class GradeOne:
     model: Path
     reader: str | None
     summary: "ModelSummary"
+    looks: "ExtractConfig | None" = None
+    """Whose encoder looks inside of the most-attended tiles."""
 
     def __call__(self, source: "SlideSource", store: "FeatureStore", seconds: float) -> "Grading":
         from workflows.heatmaps import FOLDER, render_slide
+        from workflows.inside_tiles import with_insides
         from workflows.results import load_slide, save_slide, slide_folder
+        from workflows.shown_map import own_map
+        from workflows.worker import worker_encoder
         from wsi.files import sweep_temporaries
 
         if (done := self._done_before(source, store)) is not None:
@@ -380,13 +411,21 @@ class GradeOne:
         clock = time.perf_counter()
         model = self.load()
         model.check_store(store)
-        prediction = model.predict(Bag.from_store(store, model.encoder))
+        bag = Bag.from_store(store, model.encoder)
+        prediction = model.predict(bag)
+        own = own_map(self.summary)
+        shown = None if own is None else model.tile_map(bag, own)
         slide = source.open(reader=self.reader, content_hash=store.slide.content_hash)
         try:
             graded = graded_slide(source, store, slide, prediction, model.encoder)
+            if self.looks:
+                tops = with_insides(
+                    model, worker_encoder(self.looks), bag, slide, store.grid, graded.top_tiles, graded.predicted
+                )
+                graded = replace(graded, top_tiles=tops)
         finally:
             slide.close()
-        graded = replace(graded, seconds=seconds + time.perf_counter() - clock)
+        graded = replace(graded, shown=shown, shown_name=own or "", seconds=seconds + time.perf_counter() - clock)
         shutil.rmtree(slide_folder(self.out, source.slide_id, FOLDER), ignore_errors=True)
         sweep_temporaries(slide_folder(self.out, source.slide_id))
         save_slide(self.out, graded)
@@ -407,6 +446,7 @@ class GradeOne:
         """The slide's result by this model, if an earlier run finished it."""
         from workflows.heatmaps import FOLDER
         from workflows.results import load_slide, slide_folder
+        from workflows.shown_map import own_map
         from wsi.errors import WsiError
         from wsi.exports import EXPORTS
 
@@ -418,6 +458,8 @@ class GradeOne:
         same = graded.model_id == self.summary.model_id and graded.info == store.slide
         same = same and graded.patient_id == source.patient_id
         same = same and (graded.class_set is None) == (self.summary.coverage is None)
+        same = same and graded.shown_name == (own_map(self.summary) or "")
+        same = same and (self.looks is None or all(tile.inside is not None for tile in graded.top_tiles))
         drawn = all((folder / name).is_file() for export in EXPORTS.values() for name in export.file_names)
         return graded.grading if same and drawn else None
 
@@ -465,11 +507,12 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
     """What the report says of a model."""
     from workflows.assurances import audit_texts, calibration_text, sets_text
     from workflows.gradings import Metric, ModelSummary
+    from workflows.shown_map import with_map
 
     card, training = model.card, model.card.training
     sites = training["sites"]
     where = f"{len(sites)} sites ({', '.join(sites)})" if len(sites) > 1 else f"one site ({sites[0]})" if sites else ""
-    return ModelSummary(
+    summary = ModelSummary(
         model_id=model.model_id,
         name=card.network.model,
         task=card.task,
@@ -496,6 +539,7 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
         coverage=card.sets["coverage"] if card.sets else None,
         sets=sets_text(card.sets, card.task),
     )
+    return with_map(summary, model.faithfulness)
 
 
 def _check_same_model(out: Path, summary: "ModelSummary") -> None:

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 from PIL.Image import DecompressionBombError
 
 from mil.prediction import ClassSet
-from workflows.assurances import NO_SETS
+from workflows.assurances import NO_MAPS, NO_SETS
 from wsi.errors import MissingPackageError, UsageError, WsiError
 from wsi.files import write_atomic, write_json
 from wsi.scales import EvidenceKind
@@ -123,6 +123,32 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class MapLine:
+    """What one kind of map is worth (`mil.map_choice`): numbers with 95 % intervals by patient.
+
+    Attributes
+    ----------
+    name : str
+        As in `mil.map_names.MAPS`.
+    title : str
+        For people.
+    deletion, gain, control : Metric
+        Deletion area; gain over random order; that of the same map of random weights.
+    control_failed : bool
+        As it must.
+    stability : float or None
+    """
+
+    name: str
+    title: str
+    deletion: Metric
+    gain: Metric
+    control: Metric
+    control_failed: bool
+    stability: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSummary:
     """What a reader of the report needs to know of the model.
 
@@ -155,6 +181,11 @@ class ModelSummary:
         What the per-tile evidence is.
     evidence_limit : float
         For signed evidence, the value at the ends of the scale.
+    shown_map : str
+        The map that is shown first, by its name in `mil.map_names.MAPS`; empty where no map was measured to be good.
+    maps : str
+        Why it is shown, in sentences; or that the maps were not measured.
+    map_table : tuple of MapLine
     """
 
     model_id: str
@@ -172,6 +203,9 @@ class ModelSummary:
     evidence_limit: float = 1.0
     coverage: float | None = None
     sets: str = NO_SETS
+    shown_map: str = ""
+    maps: str = NO_MAPS
+    map_table: tuple[MapLine, ...] = ()
 
     @property
     def class_labels(self) -> tuple[str, ...]:
@@ -284,8 +318,13 @@ def _model(said: dict[str, Any]) -> ModelSummary:
         "cohort": dict(said["cohort"]),
         "metrics": tuple(Metric(**metric) for metric in said["metrics"]),
         "limits": tuple(said["limits"]),
+        "map_table": tuple(_map_line(one) for one in said.get("map_table", ())),
     }
     return ModelSummary(**(said | changes))
+
+
+def _map_line(said: dict[str, Any]) -> MapLine:
+    return MapLine(**(said | {name: Metric(**said[name]) for name in ("deletion", "gain", "control")}))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

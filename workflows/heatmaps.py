@@ -13,7 +13,11 @@ FOLDER = "heatmaps"
 
 
 def render_run(
-    run: str | Path, *, formats: Sequence[str] | None = None, slide_ids: Sequence[str] | None = None
+    run: str | Path,
+    *,
+    formats: Sequence[str] | None = None,
+    slide_ids: Sequence[str] | None = None,
+    wanted: str | None = None,
 ) -> list[Quarantined]:
     """Draw the heatmaps of every slide of a run, and say which slides could not be drawn.
 
@@ -23,6 +27,8 @@ def render_run(
         Names in `wsi.exports.EXPORTS`; all of them by default.
     slide_ids : sequence of str, optional
         Only these slides.
+    wanted : str, optional
+        The map to draw, as for `GradedSlide.maps`.
 
     Raises
     ------
@@ -38,7 +44,7 @@ def render_run(
     failures = []
     for slide_id in slide_ids or known:
         try:
-            render_slide(run, load_slide(run, slide_id).maps(found.model), formats=formats)
+            render_slide(run, load_slide(run, slide_id).maps(found.model, wanted), formats=formats)
         except WsiError as error:
             failures.append(Quarantined.of(slide_id, "render", error))
     return failures

@@ -143,7 +143,7 @@ def localise_maps(
     UsageError
         If a file is missing or damaged, or no slide has both kinds of tiles.
     """
-    judged = [_judge(one, _regions(truth, one.slide_id, bare, findings)) for one in maps]
+    judged = [_judge(one, slide_regions(truth, one.slide_id, bare, findings)) for one in maps]
     both = [one for one in judged if one.positive.any() and not one.positive[one.clear].all()]
     if not both:
         raise UsageError(f"{truth}: no slide has tiles inside and outside of findings")
@@ -174,7 +174,8 @@ class _Judged:
         return self.positive | (self.cover == 0)
 
 
-def _regions(truth: Path, slide_id: str, bare: Collection[str], findings: Collection[str] | None) -> list[Region]:
+def slide_regions(truth: Path, slide_id: str, bare: Collection[str], findings: Collection[str] | None) -> list[Region]:
+    """What was drawn on a slide and counts; parameters as for `localise_maps`."""
     path = truth / f"{slide_id}.geojson"
     if slide_id in bare and not path.exists():
         return []
@@ -245,4 +246,6 @@ def _mean_interval(values: np.ndarray, patients: np.ndarray, n: int, seed: int) 
     return bootstrap(np.mean, values[known], groups=patients[known], n=n, seed=seed, bounds=SHARE)
 
 
-__all__ = ["Localisation", "MapScore", "held_out_scores", "localise", "localise_maps"]
+__all__ = [
+    "FINDING_SHARE", "Localisation", "MapScore", "held_out_scores", "localise", "localise_maps", "slide_regions",
+]  # fmt: skip

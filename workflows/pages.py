@@ -24,12 +24,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from workflows.figures import legend, probability_bars, slide_drawing
 from workflows.gradings import ModelSummary, Quarantined, class_labels
-from workflows.results import GradedSlide, Run, load_run, load_slide, slide_folder
+from workflows.results import GradedSlide, Run, TopTile, load_run, load_slide, slide_folder
 from workflows.worklist import RULE, Place, rank_slides
 from wsi.errors import WsiError
 from wsi.exports.png import layer, overlay
 from wsi.heatmap import SlideMaps
 from wsi.pictures import encode_picture
+from wsi.scales import inside_scale
 from wsi.threads import usable_cores
 
 FOLDER = "report"
@@ -39,6 +40,7 @@ PREVIEW_PX = (264, 176)
 """Largest size of a picture in the worklist; it is shown at half of it."""
 MOST_BAD_LISTED = 100
 LONGEST_UNBROKEN = 16
+LEADING = ("Evidence", "Attention")
 THIN_SPACE = "\u202f"
 
 METRIC_NAMES = {
@@ -156,6 +158,7 @@ def _write_index(
             root="",
             run=found,
             model=found.model,
+            leading=LEADING[found.model.shown_map in ("", "attention")],
             rows=[_row(place, previews) for place in chunk],
             chips=_chips(found.model, chunk),
             rule=RULE,
@@ -217,7 +220,7 @@ def _write_slide(
     own.mkdir()
     shutil.copyfile(slide_folder(found.folder, graded.info.slide_id) / "thumbnail.jpg", own / "thumbnail.jpg")
     layers = _write_layers(own, maps)
-    tops = _write_tops(own, graded)
+    tops = _write_tops(own, graded, maps)
     text = pages.get_template("slide.html").render(
         root="../",
         run=found,
@@ -248,15 +251,21 @@ def _write_layers(own: Path, maps: SlideMaps) -> list[dict[str, Any]]:
         (own / name).write_bytes(layer(maps, channel))
         label = "Attention" if number == 0 else short_label(maps.class_labels[number - 1])
         layers.append(
-            {"file": name, "label": label, "legend": legend(channel.scale), "predicted": number - 1 == maps.predicted}
+            {
+                "file": name,
+                "label": label,
+                "legend": legend(channel.scale),
+                "predicted": number - 1 == maps.predicted,
+                "leading": number == maps.leading,
+            }
         )
     return layers
 
 
-def _write_tops(own: Path, graded: GradedSlide) -> list[dict[str, Any]]:
+def _write_tops(own: Path, graded: GradedSlide, maps: SlideMaps) -> list[dict[str, Any]]:
     position = {int(row): place for place, row in enumerate(graded.rows)}
     mpp = graded.info.require_mpp()
-    chosen = graded.classes.index(graded.predicted)
+    evidence = maps.evidence[maps.predicted].scores
     tops = []
     for number, tile in enumerate(graded.top_tiles, start=1):
         name = f"tile_{number:02d}.jpg"
@@ -267,13 +276,25 @@ def _write_tops(own: Path, graded: GradedSlide) -> list[dict[str, Any]]:
             {
                 "number": number,
                 "file": name,
+                "inside": _write_inside(own, number, tile),
                 "size_px": (tile.pixels.shape[1], tile.pixels.shape[0]),
                 "times": float(graded.attention[at]) * len(graded.rows),
-                "evidence": float(graded.evidence[at, chosen]),
+                "evidence": float(evidence[at]),
                 "place": _place_text(x * mpp[0], y * mpp[1]),
             }
         )
     return tops
+
+
+def _write_inside(own: Path, number: int, tile: TopTile) -> str | None:
+    """Write the tile under the map of its inside; gives the file's name, None where there is no map."""
+    if tile.inside is None:
+        return None
+    height, width = tile.pixels.shape[:2]
+    values = cv2.resize(tile.inside.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    name = f"tile_{number:02d}_inside.jpg"
+    (own / name).write_bytes(encode_picture(inside_scale().over(values, tile.pixels), "JPEG"))
+    return name
 
 
 def _class_rows(graded: GradedSlide) -> list[dict[str, Any]]:
@@ -302,8 +323,8 @@ def _thousands(number: int) -> str:
 
 
 def _write_preview(folder: Path, maps: SlideMaps) -> tuple[int, int]:
-    """A small picture of the attention; gives the size at which to show it."""
-    pixels = overlay(maps, maps.attention)
+    """A small picture of the map that is shown first; gives the size at which to show it."""
+    pixels = overlay(maps, maps.first)
     factor = min(PREVIEW_PX[0] / pixels.shape[1], PREVIEW_PX[1] / pixels.shape[0], 1.0)
     size = (max(2, round(pixels.shape[1] * factor)), max(2, round(pixels.shape[0] * factor)))
     small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -18,13 +18,22 @@ def command(
     slide: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Only this slide; may be given again.", show_default=False)
     ] = None,
+    map_name: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="NAME",
+            help="attention, evidence, or the map that `histograde explain` chose for the model.",
+            show_default="what was measured to be the best",
+        ),
+    ] = None,
 ) -> None:
     """The heatmaps of a run again, from its stored scores. Neither the slides nor the model are needed.
 
     Example: `histograde render graded/ --formats geojson`
     """
     names = [name.strip() for name in formats.split(",") if name.strip()]
-    failures = render_run(run, formats=names, slide_ids=slide)
+    failures = render_run(run, formats=names, slide_ids=slide, wanted=map_name)
     typer.echo(f"heatmaps in {run / FOLDER}")
     for failure in failures:
         typer.echo(f"  not drawn: {failure.slide_id}: {failure.message} [{failure.error_class}]", err=True)

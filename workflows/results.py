@@ -23,6 +23,7 @@ import numpy as np
 from shapely import MultiPolygon, Polygon
 from shapely.geometry import mapping, shape
 
+from mil.map_names import MAP_TITLES
 from mil.prediction import ClassSet
 from workflows.gradings import (
     Grading,
@@ -39,7 +40,7 @@ from wsi.errors import UsageError
 from wsi.files import write_atomic, write_json
 from wsi.heatmap import Channel, SlideMaps
 from wsi.pictures import decode_picture, encode_picture
-from wsi.scales import attention_scale, evidence_scale
+from wsi.scales import EvidenceKind, attention_scale, evidence_scale
 from wsi.slide import SlideInfo
 from wsi.tiles import BadTile, TileGrid, TileSpec
 
@@ -50,10 +51,21 @@ AGAIN = "run `histograde grade` again on this slide"
 
 @dataclass(frozen=True, slots=True)
 class TopTile:
-    """One of the most-attended tiles: its row in the grid and its pixels (h, w, 3) uint8 at full resolution."""
+    """One of the most-attended tiles.
+
+    Attributes
+    ----------
+    row : int
+        In the grid.
+    pixels : ndarray (h, w, 3) uint8
+        At full resolution.
+    inside : ndarray (a, b) float32, optional
+        Where in it the evidence for the predicted class lies, 0 to 1, on the encoder's own grid.
+    """
 
     row: int
     pixels: np.ndarray
+    inside: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,7 @@ class GradedSlide:
     attention : ndarray (n,) float
         Sums to 1.
     evidence : ndarray (n, C) float
-        As `ModelSummary.evidence` says.
+        What the model says of each tile alone; signed where `ModelSummary.evidence` says so and `shown` is None.
     bad : tuple of BadTile
     tissue : MultiPolygon
         Level-0 px: `MultiPolygon(mask.polygons())`.
@@ -86,6 +98,10 @@ class GradedSlide:
         Most attended first; choose them with `top_tile_rows`.
     qc : mapping of str to number or str
         Quality counts, as they are to be shown.
+    shown : ndarray (n, C) float, optional
+        The map that the model is best explained by, where that is another than attention and evidence.
+    shown_name : str
+        Its name; empty where there is none.
     """
 
     info: SlideInfo
@@ -108,9 +124,17 @@ class GradedSlide:
     top_tiles: tuple[TopTile, ...] = ()
     qc: Mapping[str, Any] = field(default_factory=dict)
     class_set: ClassSet | None = None
+    shown: np.ndarray | None = None
+    shown_name: str = ""
 
     def __post_init__(self) -> None:
         n = len(self.rows)
+        if bool(self.shown_name) != (self.shown is not None):
+            raise UsageError(f"slide {self.info.slide_id}: a map and its name come together, found {self.shown_name!r}")
+        if self.shown is not None and self.shown.shape != (n, len(self.classes)):
+            raise UsageError(
+                f"slide {self.info.slide_id}: expected a map ({n}, {len(self.classes)}), found {self.shown.shape}"
+            )
         if n and not 0 <= self.rows.min() <= self.rows.max() < len(self.grid):
             raise UsageError(f"slide {self.info.slide_id}: a scored tile is not in the grid of {len(self.grid)}")
         if self.attention.shape != (n,) or self.evidence.shape != (n, len(self.classes)):
@@ -140,12 +164,32 @@ class GradedSlide:
             self.class_set,
         )
 
-    def maps(self, model: ModelSummary) -> SlideMaps:
-        """The slide's heatmaps on the scales of the model."""
-        labels = class_labels(self.task, self.classes)
+    def maps(self, model: ModelSummary, wanted: str | None = None) -> SlideMaps:
+        """The slide's heatmaps on the scales of the model.
+
+        Parameters
+        ----------
+        wanted : str, optional
+            The map to show first: `attention`, `evidence` or the model's own; the one that was measured to be the best
+            if left out, and attention where none was.
+
+        Raises
+        ------
+        UsageError
+            If the run does not hold that map.
+        """
+        name = wanted if wanted is not None else model.shown_map
+        own = self.shown is not None and name == self.shown_name
+        if not own and name not in ("", "attention", "evidence"):
+            kept = ", ".join(filter(None, ("attention", "evidence", self.shown_name)))
+            raise UsageError(f"slide {self.info.slide_id}: the run holds no map {name!r}; it holds: {kept}")
+        labels, predicted = class_labels(self.task, self.classes), self.classes.index(self.predicted)
+        values = self.shown if own and self.shown is not None else self.evidence
+        kind: EvidenceKind = "probability" if self.shown is not None and not own else model.evidence
+        method = MAP_TITLES.get(name, "") if own else ""  # type: ignore[call-overload]
         evidence = tuple(
-            Channel(name, self.evidence[:, k], evidence_scale(labels[k], model.evidence, model.evidence_limit))
-            for k, name in enumerate(self.classes)
+            Channel(one, values[:, k], evidence_scale(labels[k], kind, model.evidence_limit, method))
+            for k, one in enumerate(self.classes)
         )
         return SlideMaps(
             self.info,
@@ -154,9 +198,10 @@ class GradedSlide:
             Channel("attention", self.attention * len(self.rows), attention_scale()),
             evidence,
             labels,
-            self.classes.index(self.predicted),
+            predicted,
             self.tissue,
             self.thumbnail,
+            0 if name in ("", "attention") else 1 + predicted,
         )
 
 
@@ -196,6 +241,10 @@ def save_slide(run: str | Path, graded: GradedSlide) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "slide.json").unlink(missing_ok=True)
     scores = io.BytesIO()
+    own_map = {} if graded.shown is None else {"shown": graded.shown}
+    insides = [tile.inside for tile in graded.top_tiles if tile.inside is not None]
+    if insides and len(insides) == len(graded.top_tiles):
+        own_map["inside"] = np.stack(insides)
     np.savez_compressed(
         scores,
         coords=graded.grid.coords,
@@ -205,6 +254,8 @@ def save_slide(run: str | Path, graded: GradedSlide) -> Path:
         attention=graded.attention,
         evidence=graded.evidence,
         probabilities=np.asarray(graded.probabilities, np.float64),
+        allow_pickle=False,
+        **own_map,
     )
     write_atomic(folder / "scores.npz", scores.getvalue())
     write_atomic(folder / "thumbnail.jpg", encode_picture(graded.thumbnail, "JPEG"))
@@ -229,6 +280,7 @@ def _describe(graded: GradedSlide) -> dict[str, Any]:
         "predicted": graded.predicted,
         "calibrated": graded.calibrated,
         "set": None if graded.class_set is None else asdict(graded.class_set),
+        "shown": graded.shown_name,
         "model_id": graded.model_id,
         "seconds": graded.seconds,
         "tile_spec": graded.grid.spec.to_dict(),
@@ -282,9 +334,16 @@ def load_slide(run: str | Path, slide_id: str) -> GradedSlide:
             as_multipolygon(shape(said["tissue"])),
             said["tissue_area_um2"],
             read_part(folder / "thumbnail.jpg", decode_picture, AGAIN),
-            tuple(TopTile(top["row"], pixels) for top, pixels in zip(said["top_tiles"], tops, strict=True)),
+            tuple(
+                TopTile(top["row"], pixels, inside)
+                for top, pixels, inside in zip(
+                    said["top_tiles"], tops, scores.get("inside", [None] * len(tops)), strict=True
+                )
+            ),
             said["qc"],
             _class_set(said.get("set")),
+            scores.get("shown"),
+            said.get("shown", ""),
         )
     except (KeyError, TypeError, IndexError) as error:
         raise UsageError(f"{slide_id}: slide.json and scores.npz do not fit together ({error}); {AGAIN}") from error

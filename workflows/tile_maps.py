@@ -77,13 +77,13 @@ def kept_maps(folder: Path, slide_ids: Sequence[str], store: StorePath | None = 
         raise UsageError(
             f"{folder}: holds no tile scores of {named(missing)}; give the predictions of a run or of a model folder"
         )
-    stores = open_cohort(store or _trained_on(folder))
+    stores = open_cohort(store or trained_on(folder))
     if missing := [slide_id for slide_id in slide_ids if slide_id not in stores]:
         raise UsageError(f"without feature store: {named(missing)}; say where the stores are with --store")
     return store_maps(stores, {slide_id: scores[slide_id] for slide_id in slide_ids})
 
 
-def _trained_on(model: Path) -> StorePath:
+def trained_on(model: Path) -> StorePath:
     """The folder of stores from which a model folder says it was trained."""
     try:
         return store_location(json.loads((model / "run.json").read_bytes())["config"]["store"])

@@ -90,6 +90,12 @@ def command(
     device: Device = "auto",
     allow_missing: AllowMissing = False,
     allow_duplicates: AllowDuplicates = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", metavar="", help="Then measure which heatmap shows what it goes by: about a second a slide."
+        ),
+    ] = False,
 ) -> None:
     """Features and labels to a model that grades.
 
@@ -116,3 +122,7 @@ def command(
         coverage,
     )  # fmt: skip
     train(config, typer.echo)
+    if explain:
+        from workflows.explaining import ExplainConfig, explain_model
+
+        explain_model(ExplainConfig(out, config.store, seed=seed), typer.echo)

@@ -211,6 +211,8 @@ class SlideMaps:
         Outline of the tissue, level-0 px.
     thumbnail : ndarray (H, W, 3) uint8
         The scanned bounds, reduced.
+    leading : int
+        Which of `channels` is to be shown first.
     """
 
     info: SlideInfo
@@ -222,6 +224,12 @@ class SlideMaps:
     predicted: int
     tissue: MultiPolygon
     thumbnail: np.ndarray
+    leading: int = 0
+
+    @property
+    def first(self) -> Channel:
+        """The map that is to be shown first."""
+        return self.channels[self.leading]
 
     @property
     def channels(self) -> tuple[Channel, ...]:

@@ -113,7 +113,7 @@ def attention_scale() -> Scale:
     return Scale("Attention", "times the mean tile", 0.1, 10.0, ticks, "viridis", log=True, clips=True)
 
 
-def evidence_scale(class_label: str, kind: EvidenceKind, limit: float = 1.0) -> Scale:
+def evidence_scale(class_label: str, kind: EvidenceKind, limit: float = 1.0, method: str = "") -> Scale:
     """Evidence of each tile for one class.
 
     Parameters
@@ -125,13 +125,20 @@ def evidence_scale(class_label: str, kind: EvidenceKind, limit: float = 1.0) -> 
     limit : float
         For signed evidence, the value at the ends. It belongs to the model and not to the slide, so that all its
         slides share one scale.
+    method : str
+        How signed evidence was found, for the legend.
     """
     if kind == "probability":
         ticks = tuple((part / 4, f"{part / 4:g}") for part in range(5))
         return Scale(f"Evidence for {class_label}", "probability of the tile alone", 0.0, 1.0, ticks, "viridis")
     ticks = tuple((part * limit / 2, f"{part * limit / 2:+.3g}" if part else "0") for part in range(-2, 3))
-    title, unit = f"Evidence for {class_label}", "against to for, in logits"
+    title, unit = f"Evidence for {class_label}", ", ".join(filter(None, (method, "against to for, in logits")))
     return Scale(title, unit, -limit, limit, ticks, "blue-orange", clips=True)
+
+
+def inside_scale() -> Scale:
+    """Where inside a tile the evidence lies, relative to the tile's own highest place: tiles do not compare."""
+    return Scale("Inside the tile", "share of its highest place", 0.0, 1.0, ((0.0, "0"), (1.0, "1")), "viridis")
 
 
 @cache
@@ -161,5 +168,6 @@ __all__ = [
     "attention_scale",
     "colour_table",
     "evidence_scale",
+    "inside_scale",
     "round_length_um",
 ]

@@ -66,6 +66,17 @@ class TimmEncoder:
         starts = range(0, len(tiles), self._batch)
         return torch.cat([self._forward(tiles[start : start + self._batch]) for start in starts])
 
+    @property
+    def backbone(self) -> Any:
+        """The network itself, for who looks inside; its weights want no gradient."""
+        return self._model
+
+    def prepared(self, tiles: np.ndarray) -> "torch.Tensor":
+        """Tiles (n, tile_px, tile_px, 3) uint8 as the backbone takes them: (n, 3, tile_px, tile_px) float32."""
+        torch = import_torch()
+        pixels = torch.from_numpy(np.array(tiles)).to(self.device).permute(0, 3, 1, 2)
+        return self._normalised(pixels.contiguous(memory_format=torch.channels_last))
+
     def _forward(self, tiles: "torch.Tensor") -> "torch.Tensor":
         """Features of at most one batch (n, 3, tile_px, tile_px) uint8, which is filled up to its fixed size."""
         torch = import_torch()

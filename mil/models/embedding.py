@@ -23,7 +23,7 @@ class TileEmbedding(nn.Sequential):
 
     def without_dropout(self, tiles: Tensor | StoredTiles) -> Tensor:
         """The same for a look at the tiles in between, which draws no random numbers."""
-        if isinstance(tiles, StoredTiles) and tiles.stored.device.type == "cpu":
+        if isinstance(tiles, StoredTiles) and tiles.stored.device.type == "cpu" and not tiles.stored.requires_grad:
             h: Tensor = _StoredReLU.apply(tiles, self[0].weight, self[0].bias)
         else:
             h = self[1](self[0](tiles.features if isinstance(tiles, StoredTiles) else tiles))

@@ -4,6 +4,7 @@ from scipy.stats import spearmanr
 
 from mil.faithfulness import (
     STEPS,
+    chance,
     compare_maps,
     deletion,
     insertion,
@@ -99,8 +100,8 @@ def test_summary_and_comparison_by_patient():
     assert told["deletion_gain"].low > 0
     assert told["deletion_gain"].n_groups == 6
     np.testing.assert_allclose(told["deletion"].estimate, np.mean([one.deletion.area for one in true]))
-    chance = summarise(noisy, patients)
-    assert chance["deletion_gain"].low < 0 < chance["deletion_gain"].high
+    told = summarise(noisy, patients)
+    assert told["deletion_gain"].low < 0 < told["deletion_gain"].high
     assert compare_maps(true, noisy, patients).low > 0
     assert compare_maps(true, true, patients).estimate == 0
 
@@ -161,3 +162,26 @@ def test_stability_of_maps():
     assert np.abs(stability(lambda kept: evidence[kept], 3, repeats=4)).tolist() == pytest.approx([1] * 4)
     with pytest.raises(UsageError, match="stability needs three tiles"):
         stability(lambda kept: kept, 2)
+
+
+def test_gain_turns_its_sign_with_the_order_and_deletion_alone_does_not():
+    """Keeping the lowest share of an order is keeping the highest of its reverse: by hand for every step."""
+    rng = np.random.default_rng(8)
+    evidence, scorer = slide(rng, 60, 4)
+    steps = np.arange(60) / 59
+    there, back = (judge_map(scorer, sign * evidence, repeats=8, steps=steps) for sign in (1, -1))
+    np.testing.assert_allclose(there.deletion.area, back.insertion.area, atol=1e-12)
+    drawn = (there.random_insertion - there.random_deletion).mean()
+    np.testing.assert_allclose(there.gain + drawn, -(back.gain + drawn), atol=1e-12)
+    # like tiles together, in both directions: the mean gain is none, but deletion alone claims one
+    noise = [judge_map(scorer, sign * evidence, repeats=20, steps=steps) for sign in (1, -1)]
+    assert np.mean([one.deletion_gain for one in noise]) > 0.1
+    assert abs(np.mean([one.gain for one in noise])) < 0.05
+
+
+def test_random_orders_can_be_shared_between_maps():
+    evidence, scorer = slide(np.random.default_rng(9), 40, 3)
+    drawn = chance(scorer, 40, repeats=6, seed=3)
+    shared, own = judge_map(scorer, evidence, against=drawn), judge_map(scorer, evidence, repeats=6, seed=3)
+    np.testing.assert_array_equal(shared.random_deletion, own.random_deletion)
+    np.testing.assert_array_equal(shared.deletion.score, own.deletion.score)

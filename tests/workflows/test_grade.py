@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mil.bag import Bag
-from mil.model_folder import load_model
+from mil.model_folder import add_faithfulness, load_model
 from tests.hostile.makers import flip, tissue_pixels, write_svs
 from tests.range_server import RangeServer
 from tests.workflows.dask_processes import dask_processes
@@ -26,11 +26,12 @@ from workflows.extraction import ExtractConfig
 from workflows.grade import GradeConfig, GradeSummary, grade
 from workflows.listeners import Listener
 from workflows.pipeline import run_pipeline
+from workflows.results import load_slide
 from workflows.run_state import RunLogReader
 from workflows.sources import find_slides
 from workflows.train import TrainConfig, train
 from workflows.watch import WatchConfig
-from wsi.errors import RecipeMismatchError
+from wsi.errors import RecipeMismatchError, UsageError
 from wsi.files import folder_records, write_json
 from wsi.store import FeatureStore
 
@@ -605,3 +606,34 @@ def test_a_watch_on_the_command_line(tmp_path: Path, models: list[Path], capsys:
     record = json.loads((tmp_path / "a" / "run" / "run.json").read_text())
     assert record["config"]["watch"]["folders"] == [str(tmp_path / "a"), str(tmp_path / "b")]
     assert record["config"]["watch"]["stable_s"] == 0.1
+
+
+def test_the_map_that_was_measured_to_be_the_best_is_kept_and_shown(
+    first: tuple[Path, GradeSummary], models: list[Path], slides: Path, tmp_path: Path
+) -> None:
+    out, measured = tmp_path / "graded", Path(shutil.copytree(models[0], tmp_path / "model"))
+    number = {"estimate": 0.3, "low": 0.1, "high": 0.4}
+    line = dict.fromkeys(("deletion", "gain", "control_gain", "stability"), number)
+    add_faithfulness(
+        measured,
+        {"chosen": "gradient", "reason": "Because.", "maps": {"gradient": line | {"control_failed": True, "limit": 2}}},
+    )
+    sources = [one for one in find_slides([slides]) if one.slide_id == "severe"]
+    config = GradeConfig(measured, out, first[0] / "features", device="cpu")
+    grade(sources, config)
+    kept, model = load_slide(out, "severe"), load_model(measured)
+    bag = Bag.from_store(FeatureStore(first[0] / "features" / "severe.zarr"), model.encoder)
+    np.testing.assert_array_equal(kept.shown, model.tile_map(bag, "gradient"))
+    assert kept.shown_name == "gradient"
+    page = (out / "report" / "slides" / "severe.html").read_text(encoding="utf-8")
+    assert "Because." in page
+    assert "gradient x input, against" in page
+    written = (out / "slides" / "severe" / "slide.json").stat().st_mtime_ns
+    grade(sources, config)
+    assert (out / "slides" / "severe" / "slide.json").stat().st_mtime_ns == written
+    # measured anew with another outcome: the slide is graded again
+    add_faithfulness(measured, {"chosen": None, "reason": "None is good.", "maps": {}})
+    grade(sources, config)
+    assert load_slide(out, "severe").shown is None
+    with pytest.raises(UsageError, match="toy has no layers to look into"):
+        grade(sources, replace(config, inside_tiles=True))
