@@ -2,8 +2,8 @@ import subprocess
 import sys
 
 MODULES = (
-    "calibration_choice", "calibration_error", "conformal", "faithfulness", "fairness", "reliability", "selective",
-    "set_report",
+    "calibration_choice", "calibration_error", "conformal", "faithfulness", "fairness", "outliers", "reliability",
+    "selective", "set_report",
 )  # fmt: skip
 
 
