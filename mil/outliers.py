@@ -27,6 +27,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from hashlib import sha256
 from math import ceil, comb, fsum
 from typing import Any
 from zipfile import BadZipFile
@@ -182,6 +183,7 @@ class OutlierReference:
             "statistics": [name for name in SCORES if name not in absent],
             "likely_at_most": likely_at_most(self.false_alarms, len(self)),
             "notes": self._notes(absent),
+            "sha256": sha256(self.to_bytes()).hexdigest(),
         }
 
     def _notes(self, absent: Sequence[str]) -> list[str]:

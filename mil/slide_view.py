@@ -78,13 +78,19 @@ def choice(seed: int) -> "Choice":
 
 def traits_of(store: "FeatureStore") -> np.ndarray:
     """The traits (9,) of a slide; NaN for what its store does not say, as where older programs or others made it."""
-    said: Mapping[str, Any] = store.meta.get("qc") or {}
-    found = {name: said[name] for name in TRAITS if isinstance(said.get(name), int | float)}
-    if isinstance(said.get("glass_rgb"), str):
-        found |= dict(zip(("glass_r", "glass_g", "glass_b"), said["glass_rgb"].split(","), strict=True))
+    found = measured(store.meta.get("qc") or {})
     with suppress(RecipeMismatchError):  # imported features come without their tissue
         found["tissue_mm2"] = store.tissue_area_um2 / 1e6
-    return np.array([float(found.get(name, np.nan)) for name in TRAITS])
+    return np.array([found.get(name, np.nan) for name in TRAITS])
+
+
+def measured(qc: Mapping[str, Any]) -> dict[str, float]:
+    """The traits that a slide's quality, as a store keeps it, tells of."""
+    found = {name: float(qc[name]) for name in TRAITS if isinstance(qc.get(name), int | float)}
+    if isinstance(qc.get("glass_rgb"), str):
+        red, green, blue = (float(part) for part in qc["glass_rgb"].split(","))
+        found |= {"glass_r": red, "glass_g": green, "glass_b": blue}
+    return found
 
 
 def _directions(features: np.ndarray) -> np.ndarray:

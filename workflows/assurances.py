@@ -5,6 +5,10 @@ from typing import Any
 
 NOT_CALIBRATED = "Probabilities are not calibrated: read them as an order, not as frequencies."
 NO_SETS = "The model has no sets: it was trained without them, so nothing says what else a slide may be."
+NO_OUTLIERS = (
+    "The model does not know slides unlike its training slides: it was trained without such a check, so nothing says "
+    "whether a slide is of a kind that it has seen."
+)
 
 
 def calibration_text(calibration: Mapping[str, Any] | None) -> str:
@@ -33,6 +37,22 @@ def sets_text(sets: Mapping[str, Any] | None, task: str) -> str:
         f"many theory promises no more than {100 * sets['promised']:.0f} %."
     )
     return " ".join([said, *(f"{note[:1].upper()}{note[1:]}." for note in sets["notes"])])
+
+
+def outliers_text(outliers: Mapping[str, Any] | None) -> str:
+    """What slides are held against, how many are flagged by mistake, and what is not looked at."""
+    if not outliers:
+        return NO_OUTLIERS
+    notes = [f"{note[:1].upper()}{note[1:]}." for note in outliers["notes"]]
+    compared = f"Compared with {outliers['n_patients']} training patients are {', '.join(outliers['statistics'])}."
+    if not outliers["likely_at_most"]:
+        return " ".join([compared, *notes])
+    said = (
+        f"Slides unlike the training slides are flagged, with the reason. Of slides like them at most "
+        f"{100 * outliers['false_alarms']:g} % are flagged, on average over training sets; of those of one training "
+        f"set likely no more than {100 * outliers['likely_at_most']:.0f} %."
+    )
+    return " ".join([said, compared, *notes])
 
 
 def _of_patients(section: Mapping[str, Any]) -> str:

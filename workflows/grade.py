@@ -381,13 +381,14 @@ class GradeOne:
         clock = time.perf_counter()
         model = self.load()
         model.check_store(store)
-        prediction = model.predict(Bag.from_store(store, model.encoder))
+        bag = Bag.from_store(store, model.encoder)
+        prediction, outlier = model.predict(bag), model.check_outlier(bag, store)
         slide = source.open(reader=self.reader, content_hash=store.slide.content_hash)
         try:
             graded = graded_slide(source, store, slide, prediction, model.encoder)
         finally:
             slide.close()
-        graded = replace(graded, seconds=seconds + time.perf_counter() - clock)
+        graded = replace(graded, outlier=outlier, seconds=seconds + time.perf_counter() - clock)
         shutil.rmtree(slide_folder(self.out, source.slide_id, FOLDER), ignore_errors=True)
         sweep_temporaries(slide_folder(self.out, source.slide_id))
         save_slide(self.out, graded)
@@ -419,6 +420,7 @@ class GradeOne:
         same = graded.model_id == self.summary.model_id and graded.info == store.slide
         same = same and graded.patient_id == source.patient_id
         same = same and (graded.class_set is None) == (self.summary.coverage is None)
+        same = same and (graded.outlier is None) == (self.summary.false_alarms is None)
         drawn = all((folder / name).is_file() for export in EXPORTS.values() for name in export.file_names)
         return graded.grading if same and drawn else None
 
@@ -464,7 +466,7 @@ def graded_slide(
 
 def model_summary(model: "GradingModel") -> "ModelSummary":
     """What the report says of a model."""
-    from workflows.assurances import calibration_text, sets_text
+    from workflows.assurances import calibration_text, outliers_text, sets_text
     from workflows.gradings import Metric, ModelSummary
 
     card, training = model.card, model.card.training
@@ -495,6 +497,8 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
         ),
         coverage=card.sets["coverage"] if card.sets else None,
         sets=sets_text(card.sets, card.task),
+        false_alarms=card.outliers["false_alarms"] if card.outliers else None,
+        outliers=outliers_text(card.outliers),
     )
 
 
