@@ -231,8 +231,8 @@ def judged(
                 continue
             check = None if view is None else reference.check(view)
             now[kind].append(check is None or check.flagged)
-            if check is not None and check.reasons:
-                reasons[kind][check.reasons[0]] += 1
+            for reason in check.reasons if check is not None else ():
+                reasons[kind][reason] += 1
         for kind, those in now.items():
             flags[kind].append(those)
         if split == 0:
@@ -247,7 +247,7 @@ def _told(flags: dict[str, list[list[bool]]], reasons: dict[str, dict[str, int]]
         share, error = shares.mean(), shares.std() / len(shares) ** 0.5
         good = share <= false_alarms + 2 * error if kind == "alike" else share >= LEAST_FOUND
         holds &= bool(good)
-        most = sorted(reasons[kind].items(), key=lambda pair: -pair[1])[:2]
+        most = sorted(reasons[kind].items(), key=lambda pair: -pair[1])[:3]
         why = "; ".join(f"{reason.split(' (')[0]} {count}" for reason, count in most)
         print(
             f"{kind:<20} flagged {100 * share:6.2f} % (standard error {100 * error:.2f}) {'' if good else 'NO'}  {why}"

@@ -18,6 +18,8 @@ is within it (single-step maxT: Westfall, Young: Resampling-Based Multiple Testi
 
     p_k = (1 + #{i : max_j z_ij >= z_k}) / (n + 1)
 
+Features follow from pixels: they are named as a reason only where stain, glass, focus and amount of tissue are not.
+
 Bonferroni or Holm over seven ranks would need 139 patients to flag anything at 5 %; this needs 19.
 
 Exchangeable are patients, not slides, so the reference has one slide of each patient, drawn by chance.
@@ -63,7 +65,7 @@ class OutlierCheck:
     patients : int
         Training patients that the slide was held against.
     reasons : tuple of str
-        Why it is flagged, the oddest first; empty where it is not.
+        Why it is flagged, the oddest first; empty where it is not. Features only where nothing else is odd.
     oddness : mapping of str to float
         By statistic: 0 as odd as half of the slides, 1 where the oddest tenth begins; without those not measured.
     """
@@ -144,9 +146,10 @@ class OutlierReference:
         own = table[:, -1]
         p_values = np.array([(1 + np.count_nonzero(most[:-1] >= value)) / (len(self) + 1) for value in own])
         names = list(SCORES)
-        odd = sorted((k for k in range(len(names)) if p_values[k] <= self.false_alarms), key=lambda k: (-own[k], k))
+        odd = [names[k] for k in np.argsort(-own, kind="stable") if p_values[k] <= self.false_alarms]
+        told = [name for name in odd if name in TRAIT_SCORES] or odd
         measured = {name: float(value) for name, value in zip(names, own, strict=True) if np.isfinite(value)}
-        reasons = tuple(SCORES[names[k]].reason for k in odd)
+        reasons = tuple(SCORES[name].reason for name in told)
         return OutlierCheck(float(p_values.min()), self.false_alarms, len(self), reasons, measured)
 
     def oddness_with(self, view: SlideView) -> np.ndarray:

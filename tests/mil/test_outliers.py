@@ -85,6 +85,15 @@ def test_what_is_unlike_is_flagged_by_its_name(changes: dict[str, float], reason
         assert check.reasons[0].startswith(reason)
 
 
+def test_features_are_no_reason_where_the_pixels_are_one() -> None:
+    reference = OutlierReference.of(views(40))
+    rng = np.random.default_rng(7)
+    check = reference.check(view(rng, kind=1, focus=0.001))
+    assert check.reasons == ("blur",)
+    assert check.oddness["tiles"] > 2
+    assert len(reference.check(view(rng, kind=1)).reasons) == 2
+
+
 def test_large_and_sharp_slides_are_neither_blurred_nor_short_of_tissue() -> None:
     reference = OutlierReference.of(views(40))
     check = reference.check(view(np.random.default_rng(7), focus=0.9, tissue_mm2=900.0))
