@@ -53,7 +53,12 @@ class Chart:
 
 
 def control_chart(
-    name: str, values: np.ndarray, run: np.ndarray, patients: np.ndarray, names: Sequence[str]
+    name: str,
+    values: np.ndarray,
+    run: np.ndarray,
+    patients: np.ndarray,
+    names: Sequence[str],
+    bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Chart | None:
     """The chart of a measure; None where the reference has fewer than five patients for whom it is known.
 
@@ -66,6 +71,8 @@ def control_chart(
     patients : ndarray (n,) str
     names : sequence of str
         Of the runs.
+    bounds : (float, float)
+        Between which the measure lies by its nature; limits do not go beyond.
     """
     known = np.isfinite(values)
     reference = _by_patient(values, known & (run == 0), patients)
@@ -80,7 +87,8 @@ def control_chart(
         half = SIGMAS * spread * (1 / len(own) + 1 / len(reference)) ** 0.5
         value = float(own.mean())
         out = len(own) >= FEWEST and abs(value - mean) > half + 1e-12
-        points.append(Point(names[number], len(own), value, mean - half, mean + half, out))
+        low, high = max(mean - half, bounds[0]), min(mean + half, bounds[1])
+        points.append(Point(names[number], len(own), value, low, high, out))
     return _drawn(name, mean, points) if points else None
 
 

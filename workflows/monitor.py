@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from workflows.results import Run
 
 EXIT_DRIFT = 4
+BOUNDS = {
+    "share unlike training": (0.0, 1.0), "confidence": (0.0, 1.0), "unreadable share": (0.0, 1.0),
+    "tissue mm2": (0.0, float("inf")), "focus": (0.0, float("inf")),
+}  # fmt: skip
 RUN_PAGES = ("style.css", "report.js")
 
 
@@ -197,7 +201,8 @@ def _charts(watched: "Watched") -> "list[Chart]":
     unlike = 1.0 - np.isin(flags, ("no", "graded"))
     numbers = {"share unlike training": unlike, **watched.numbers}
     drawn = [
-        control_chart(name, values, watched.run, watched.patient, watched.runs) for name, values in numbers.items()
+        control_chart(name, values, watched.run, watched.patient, watched.runs, BOUNDS.get(name, (-np.inf, np.inf)))
+        for name, values in numbers.items()
     ]
     return [chart for chart in drawn if chart is not None]
 

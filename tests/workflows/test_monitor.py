@@ -148,4 +148,7 @@ def test_limits_of_a_chart_by_hand() -> None:
     assert chart.mean == reference.mean() == 2
     assert point.high == pytest.approx(2 + 3 * reference.std(ddof=1) * (1 / 5 + 1 / 5) ** 0.5)
     assert (point.value, point.patients, chart.out) == (100, 5, ("june",))
+    bounded = control_chart("x", values, run, patients, ("reference", "june"), (0, 3))
+    assert bounded is not None
+    assert (bounded.points[0].low, bounded.points[0].high) == (0, 3)
     assert control_chart("x", values[2:], run[2:], patients[2:], ("reference", "june")) is None
