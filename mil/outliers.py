@@ -18,7 +18,8 @@ is within it (single-step maxT: Westfall, Young: Resampling-Based Multiple Testi
 
     p_k = (1 + #{i : max_j z_ij >= z_k}) / (n + 1)
 
-Features follow from pixels: they are named as a reason only where stain, glass, focus and amount of tissue are not.
+Features follow from pixels: where stain, glass, focus or amount of tissue is odd, odd features may be no more than
+that, and other tissue is named last, as a possibility.
 
 Bonferroni or Holm over seven ranks would need 139 patients to flag anything at 5 %; this needs 19.
 
@@ -65,7 +66,7 @@ class OutlierCheck:
     patients : int
         Training patients that the slide was held against.
     reasons : tuple of str
-        Why it is flagged, the oddest first; empty where it is not. Features only where nothing else is odd.
+        Why it is flagged, the oddest first, features last; empty where it is not.
     oddness : mapping of str to float
         By statistic: 0 as odd as half of the slides, 1 where the oddest tenth begins; without those not measured.
     """
@@ -147,10 +148,8 @@ class OutlierReference:
         p_values = np.array([(1 + np.count_nonzero(most[:-1] >= value)) / (len(self) + 1) for value in own])
         names = list(SCORES)
         odd = [names[k] for k in np.argsort(-own, kind="stable") if p_values[k] <= self.false_alarms]
-        told = [name for name in odd if name in TRAIT_SCORES] or odd
         measured = {name: float(value) for name, value in zip(names, own, strict=True) if np.isfinite(value)}
-        reasons = tuple(SCORES[name].reason for name in told)
-        return OutlierCheck(float(p_values.min()), self.false_alarms, len(self), reasons, measured)
+        return OutlierCheck(float(p_values.min()), self.false_alarms, len(self), _reasons(odd), measured)
 
     def oddness_with(self, view: SlideView) -> np.ndarray:
         """Oddness of the training slides and, last, a new one, by every statistic of `SCORES`: (K, n + 1)."""
@@ -270,6 +269,13 @@ def likely_at_most(false_alarms: float, patients: int) -> float:
         fewer = fsum(comb(patients, j) * middle**j * (1 - middle) ** (patients - j) for j in range(k))
         low, high = (middle, high) if 1 - fewer < SURE else (low, middle)
     return high
+
+
+def _reasons(odd: Sequence[str]) -> tuple[str, ...]:
+    """Statistics, the oddest first, in words."""
+    pixels = [SCORES[name].reason for name in odd if name in TRAIT_SCORES]
+    features = [SCORES[name].reason for name in odd if name not in TRAIT_SCORES]
+    return tuple([*pixels, *(f"or {reason}" for reason in features[:1])] if pixels else features)
 
 
 def check_rate(false_alarms: float) -> None:
