@@ -6,6 +6,7 @@
     out_of_fold.csv                 predictions for the training slides by the networks that had not seen them
     out_of_fold/<slide_id>.npz      rows, attention and tile_evidence of the same
     faithfulness.json               which map to show and why, once it was measured (`mil.map_choice`)
+    outliers.npz                    what new slides are held against (`mil.outliers.OutlierReference`)
     manifest.json                   size and SHA-256 of every file but `run.json`, the record of the run that made it
 
 It is made beside its place and renamed, so that it is whole or not there.
@@ -32,7 +33,9 @@ from mil.explanations import Link, tile_map
 from mil.map_names import MapName
 from mil.model_sets import find_set
 from mil.network import Network, NetworkSpec, predict
+from mil.outliers import OutlierCheck, OutlierReference
 from mil.prediction import Prediction, score_columns
+from mil.slide_view import SlideView, traits_of
 from wsi.errors import CorruptStoreError, RecipeMismatchError, UsageError
 from wsi.files import folder_records, to_json, write_json
 from wsi.store import FeatureStore
@@ -44,6 +47,7 @@ OWN_NETWORKS_VERSION = 2
 """Of a folder whose networks are not built alike, which programs that know version 1 only cannot read."""
 OWN_CALIBRATION_VERSION = 3
 """Of a folder that is not calibrated by temperature, which programs that know version 2 only would fail on."""
+OUTLIERS = "outliers.npz"
 VERSIONS = (FORMAT_VERSION, OWN_NETWORKS_VERSION, OWN_CALIBRATION_VERSION)
 
 
@@ -71,6 +75,8 @@ class ModelCard:
         The model of each fold, where inner cross-validation chose options of its own for it.
     sets : dict, optional
         As `mil.model_sets.fit_sets` gives them; None: the model has no sets.
+    outliers : dict, optional
+        As `OutlierReference.describe` gives it; None: new slides are not held against the training slides.
     """
 
     task: Task
@@ -83,6 +89,7 @@ class ModelCard:
     versions: dict[str, str] = field(default_factory=dict)
     fold_networks: tuple[NetworkSpec, ...] | None = None
     sets: dict[str, Any] | None = None
+    outliers: dict[str, Any] | None = None
 
     @property
     def format_version(self) -> int:
@@ -109,12 +116,15 @@ class GradingModel:
         One a fold, in evaluation mode.
     faithfulness : dict, optional
         What `faithfulness.json` says; None: the maps of this model were not measured.
+    reference : OutlierReference, optional
+        None where the model was trained without it.
     """
 
     model_id: str
     card: ModelCard
     networks: tuple[Network, ...]
     faithfulness: dict[str, Any] | None = None
+    reference: OutlierReference | None = None
 
     @property
     def encoder(self) -> str:
@@ -155,6 +165,12 @@ class GradingModel:
         """One of the maps of `mil.explanations` for each class, (N, C) float32: the mean over the fold networks."""
         parts = [tile_map(network, self.link, bag, name) for network in self.networks]
         return np.mean(parts, axis=0).astype(np.float32)
+
+    def check_outlier(self, bag: Bag, store: FeatureStore) -> OutlierCheck | None:
+        """Whether a slide is unlike the training slides; None where the model cannot tell."""
+        if self.reference is None:
+            return None
+        return self.reference.check(SlideView.of(bag, traits_of(store), self.reference.seed))
 
     def predict(self, bag: Bag, folds: Sequence[int] | None = None) -> Prediction:
         """Grade a bag: probabilities, attention and evidence are means over the fold networks.
@@ -204,6 +220,7 @@ def save_model(
     cohort: Cohort,
     held_out: Sequence[Prediction],
     logs: Sequence[str] = (),
+    reference: OutlierReference | None = None,
 ) -> str:
     """Write a model folder, replacing an older one at the same place; gives the model id.
 
@@ -215,6 +232,8 @@ def save_model(
         For the slides of `cohort` in its order; their `model_id` is not used.
     logs : sequence of str
         Of the trainings, as CSV, one a fold.
+    reference : OutlierReference, optional
+        That `card.outliers` describes.
 
     Raises
     ------
@@ -236,6 +255,8 @@ def save_model(
         (staged / "training").mkdir()
     for fold, log in enumerate(logs):
         (staged / "training" / f"fold-{fold}.csv").write_text(log, encoding="utf-8")
+    if reference is not None:
+        (staged / OUTLIERS).write_bytes(reference.to_bytes())
     model_id = card.identity(digests)
     head = {"format": FORMAT_NAME, "format_version": card.format_version, "model_id": model_id, "folds": len(networks)}
     write_json(staged / "model.json", head | asdict(card))
@@ -296,13 +317,15 @@ def load_model(path: str | Path) -> GradingModel:
     own = tuple(NetworkSpec(**one) for one in meta.get("fold_networks") or ()) or None
     names = ("task", "encoder_card", "recipe", "calibration", "training", "versions")
     rest = {name: meta[name] for name in names}
-    card = ModelCard(classes=tuple(meta["classes"]), network=spec, fold_networks=own, sets=meta.get("sets"), **rest)
+    later = {name: meta.get(name) for name in ("sets", "outliers")}
+    card = ModelCard(classes=tuple(meta["classes"]), network=spec, fold_networks=own, **later, **rest)
     networks = []
     for fold in range(meta["folds"]):
         network = Network(own[fold] if own else spec)
         network.load_state_dict(safetensors.torch.load_file(path / "weights" / f"fold-{fold}.safetensors"))
         networks.append(network.eval())
-    model = GradingModel(meta["model_id"], card, tuple(networks), _faithfulness(path))
+    reference = OutlierReference.from_bytes((path / OUTLIERS).read_bytes()) if card.outliers else None
+    model = GradingModel(meta["model_id"], card, tuple(networks), _faithfulness(path), reference)
     model.calibrator()  # here, once, and not at every slide, if it is of an unknown method
     return model
 

@@ -8,6 +8,10 @@ NO_MAPS = (
     "Which map shows what this model goes by was not measured (`histograde explain` does): read them as hints, no more."
 )
 NO_SETS = "The model has no sets: it was trained without them, so nothing says what else a slide may be."
+NO_OUTLIERS = (
+    "The model does not know slides unlike its training slides: it was trained without such a check, so nothing says "
+    "whether a slide is of a kind that it has seen."
+)
 
 
 def calibration_text(calibration: Mapping[str, Any] | None) -> str:
@@ -53,6 +57,22 @@ def audit_texts(audit: Mapping[str, Any] | None) -> tuple[str, ...]:
 def maps_text(faithfulness: Mapping[str, Any] | None) -> str:
     """Which map is shown and why; `faithfulness` is that of a model folder."""
     return str(faithfulness["reason"]) if faithfulness else NO_MAPS
+
+
+def outliers_text(outliers: Mapping[str, Any] | None) -> str:
+    """What slides are held against, how many are flagged by mistake, and what is not looked at."""
+    if not outliers:
+        return NO_OUTLIERS
+    notes = [f"{note[:1].upper()}{note[1:]}." for note in outliers["notes"]]
+    compared = f"Compared with {outliers['n_patients']} training patients are {', '.join(outliers['statistics'])}."
+    if not outliers["likely_at_most"]:
+        return " ".join([compared, *notes])
+    said = (
+        f"Slides unlike the training slides are flagged, with the reason. Of slides like them at most "
+        f"{100 * outliers['false_alarms']:g} % are flagged, on average over training sets; of those of one training "
+        f"set likely no more than {100 * outliers['likely_at_most']:.0f} %."
+    )
+    return " ".join([said, compared, *notes])
 
 
 def _of_patients(section: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "card": ("workflows.card", "What a model is, what it was trained on, how it did and where it ends: one page."),
     "dossier": ("workflows.dossier", "Two models: what changed, what is better, and whether any group is worse off."),
     "explain": ("workflows.explain", "Which heatmap of a model shows what it goes by: one table, on held-out slides."),
+    "monitor": ("workflows.monitor", "Later runs against a reference run: drift of grades and inputs, with charts."),
     "render": ("workflows.render", "The heatmaps of a run again, from its stored scores."),
     "report": ("workflows.report", "The report of a run again, from its stored scores."),
     "index": ("workflows.index", "What lies in a folder of stores: a table, and one Parquet file for all of them."),

@@ -412,7 +412,7 @@ class GradeOne:
         model = self.load()
         model.check_store(store)
         bag = Bag.from_store(store, model.encoder)
-        prediction = model.predict(bag)
+        prediction, outlier = model.predict(bag), model.check_outlier(bag, store)
         own = own_map(self.summary)
         shown = None if own is None else model.tile_map(bag, own)
         slide = source.open(reader=self.reader, content_hash=store.slide.content_hash)
@@ -425,7 +425,8 @@ class GradeOne:
                 graded = replace(graded, top_tiles=tops)
         finally:
             slide.close()
-        graded = replace(graded, shown=shown, shown_name=own or "", seconds=seconds + time.perf_counter() - clock)
+        graded = replace(graded, shown=shown, shown_name=own or "", outlier=outlier)
+        graded = replace(graded, seconds=seconds + time.perf_counter() - clock)
         shutil.rmtree(slide_folder(self.out, source.slide_id, FOLDER), ignore_errors=True)
         sweep_temporaries(slide_folder(self.out, source.slide_id))
         save_slide(self.out, graded)
@@ -460,6 +461,7 @@ class GradeOne:
         same = same and (graded.class_set is None) == (self.summary.coverage is None)
         same = same and graded.shown_name == (own_map(self.summary) or "")
         same = same and (self.looks is None or all(tile.inside is not None for tile in graded.top_tiles))
+        same = same and (graded.outlier is None) == (self.summary.false_alarms is None)
         drawn = all((folder / name).is_file() for export in EXPORTS.values() for name in export.file_names)
         return graded.grading if same and drawn else None
 
@@ -505,7 +507,7 @@ def graded_slide(
 
 def model_summary(model: "GradingModel") -> "ModelSummary":
     """What the report says of a model."""
-    from workflows.assurances import audit_texts, calibration_text, sets_text
+    from workflows.assurances import audit_texts, calibration_text, outliers_text, sets_text
     from workflows.gradings import Metric, ModelSummary
     from workflows.shown_map import with_map
 
@@ -538,6 +540,8 @@ def model_summary(model: "GradingModel") -> "ModelSummary":
         ),
         coverage=card.sets["coverage"] if card.sets else None,
         sets=sets_text(card.sets, card.task),
+        false_alarms=card.outliers["false_alarms"] if card.outliers else None,
+        outliers=outliers_text(card.outliers),
     )
     return with_map(summary, model.faithfulness)
 

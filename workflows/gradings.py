@@ -11,13 +11,17 @@ from zipfile import BadZipFile
 
 from PIL.Image import DecompressionBombError
 
+from mil.outlier_scores import SCORES
+from mil.outliers import OutlierCheck
 from mil.prediction import ClassSet
-from workflows.assurances import NO_MAPS, NO_SETS
+from mil.slide_view import TRAITS
+from workflows.assurances import NO_MAPS, NO_OUTLIERS, NO_SETS
 from wsi.errors import MissingPackageError, UsageError, WsiError
 from wsi.files import write_atomic, write_json
 from wsi.scales import EvidenceKind
 
 Task = Literal["grade", "class"]
+INPUTS = tuple(name for name in TRAITS if name != "tissue_mm2")  # which has a column of its own
 Value = TypeVar("Value")
 
 PREDICTIONS, QUARANTINE, MODEL = "predictions.csv", "quarantine.csv", "model.json"
@@ -47,6 +51,10 @@ class Grading:
         Time spent on the slide.
     class_set : ClassSet, optional
         None where the model has no sets.
+    outlier : OutlierCheck, optional
+        None where the model does not hold slides against its training slides.
+    inputs : mapping of str to float
+        Stain, focus and glass, by the names of `mil.slide_view.TRAITS`, as far as they were measured.
     """
 
     slide_id: str
@@ -62,6 +70,8 @@ class Grading:
     model_id: str
     seconds: float
     class_set: ClassSet | None = None
+    outlier: OutlierCheck | None = None
+    inputs: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.predicted not in self.classes or len(self.classes) != len(self.probabilities):
@@ -84,6 +94,22 @@ class Grading:
     def set_text(self) -> str:
         """The set as a person reads it, `3-4 at 90 %`; `none` where the model has no sets."""
         return self.class_set.text(self.classes, self.task) if self.class_set else "none"
+
+    @property
+    def flag_text(self) -> str:
+        """Whether the slide is unlike the training slides: `yes`, `no`, or that nothing was or could be judged."""
+        if self.outlier is None:
+            return "not checked"
+        if not self.outlier.judged:
+            return "not judged"
+        return "yes" if self.outlier.flagged else "no"
+
+    @property
+    def unlike_text(self) -> str:
+        """Why it is flagged, briefly: `unlike training: other stain, blur`; empty where it is not."""
+        if self.outlier is None or not self.outlier.flagged:
+            return ""
+        return f"unlike training: {', '.join(reason.split(' (')[0] for reason in self.outlier.reasons)}"
 
     @property
     def label(self) -> str:
@@ -175,6 +201,10 @@ class ModelSummary:
         Share of slides whose set is to hold the truth; None: the model has no sets.
     sets : str
         One sentence: on what they were calibrated; or that there are none.
+    false_alarms : float or None
+        Share of slides like those of training that is flagged at most; None: the model has no such check.
+    outliers : str
+        Some sentences: what slides are held against; or that they are not.
     limits : tuple of str
         Sentences on where the model must not be trusted.
     evidence : {"probability", "signed"}
@@ -206,6 +236,8 @@ class ModelSummary:
     shown_map: str = ""
     maps: str = NO_MAPS
     map_table: tuple[MapLine, ...] = ()
+    false_alarms: float | None = None
+    outliers: str = NO_OUTLIERS
 
     @property
     def class_labels(self) -> tuple[str, ...]:
@@ -251,11 +283,18 @@ def prediction_row(grading: Grading) -> dict[str, Any]:
         "set": grading.set_text,
         "coverage": found.coverage if found else None,
         **{f"holds_{name}": ("yes" if name in found.held else "no") if found else None for name in grading.classes},
+        "flagged": grading.flag_text,
+        "flag_reason": "; ".join(grading.outlier.reasons) if grading.outlier else None,
+        "outlier_p": grading.outlier.p_value if grading.outlier else None,
         "tiles": grading.tiles,
         "bad_tiles": grading.bad_tiles,
         "tissue_mm2": grading.tissue_mm2,
         "model_id": grading.model_id,
         "seconds": grading.seconds,
+        "false_alarms": grading.outlier.false_alarms if grading.outlier else None,
+        "training_patients": grading.outlier.patients if grading.outlier else None,
+        **{f"odd_{name}": grading.outlier.oddness.get(name) if grading.outlier else None for name in SCORES},
+        **{f"input_{name}": grading.inputs.get(name) for name in INPUTS},
     }
 
 
@@ -281,6 +320,8 @@ def _grading(row: Mapping[str, str]) -> Grading:
         row["model_id"],
         float(row["seconds"]),
         _class_set(row, classes),
+        _outlier(row),
+        {name: float(value) for name in INPUTS if (value := row.get(f"input_{name}"))},
     )
 
 
@@ -289,6 +330,16 @@ def _class_set(row: Mapping[str, str], classes: tuple[str, ...]) -> ClassSet | N
     if not row.get("coverage"):
         return None
     return ClassSet(tuple(name for name in classes if row[f"holds_{name}"] == "yes"), float(row["coverage"]))
+
+
+def _outlier(row: Mapping[str, str]) -> OutlierCheck | None:
+    """What holding a slide against the training slides gave; None where that was not done, as by older programs."""
+    if not row.get("outlier_p"):
+        return None
+    reasons = tuple(row["flag_reason"].split("; ")) if row["flag_reason"] else ()
+    oddness = {name: float(value) for name in SCORES if (value := row.get(f"odd_{name}"))}
+    patients = int(row["training_patients"])
+    return OutlierCheck(float(row["outlier_p"]), float(row["false_alarms"]), patients, reasons, oddness)
 
 
 def save_quarantine(run: str | Path, quarantined: Iterable[Quarantined]) -> None:

@@ -199,6 +199,7 @@ def _totals(found: Run) -> dict[str, Any]:
         "quarantined": len(found.quarantined),
         "tiles": tiles,
         "bad": bad,
+        "flagged": sum(one.flag_text == "yes" for one in found.gradings),
         "bad_share": bad / max(1, tiles + bad),
         "tissue_mm2": sum(one.tissue_mm2 for one in found.gradings),
         "version": found.record.get("versions", {}).get("histograde", ""),

@@ -24,8 +24,11 @@ from shapely import MultiPolygon, Polygon
 from shapely.geometry import mapping, shape
 
 from mil.map_names import MAP_TITLES
+from mil.outliers import OutlierCheck
 from mil.prediction import ClassSet
+from mil.slide_view import measured
 from workflows.gradings import (
+    INPUTS,
     Grading,
     ModelSummary,
     Quarantined,
@@ -77,7 +80,7 @@ class GradedSlide:
     info : SlideInfo
         With the pixel size that was used.
     patient_id : str
-    task, classes, predicted, calibrated, model_id, seconds, class_set
+    task, classes, predicted, calibrated, model_id, seconds, class_set, outlier
         As in `Grading`.
     probabilities : ndarray (C,) float
     grid : TileGrid
@@ -126,6 +129,7 @@ class GradedSlide:
     class_set: ClassSet | None = None
     shown: np.ndarray | None = None
     shown_name: str = ""
+    outlier: OutlierCheck | None = None
 
     def __post_init__(self) -> None:
         n = len(self.rows)
@@ -162,6 +166,8 @@ class GradedSlide:
             self.model_id,
             round(self.seconds, 3),
             self.class_set,
+            self.outlier,
+            {name: value for name, value in measured(self.qc).items() if name in INPUTS},
         )
 
     def maps(self, model: ModelSummary, wanted: str | None = None) -> SlideMaps:
@@ -281,6 +287,7 @@ def _describe(graded: GradedSlide) -> dict[str, Any]:
         "calibrated": graded.calibrated,
         "set": None if graded.class_set is None else asdict(graded.class_set),
         "shown": graded.shown_name,
+        "outlier": None if graded.outlier is None else asdict(graded.outlier),
         "model_id": graded.model_id,
         "seconds": graded.seconds,
         "tile_spec": graded.grid.spec.to_dict(),
@@ -344,6 +351,7 @@ def load_slide(run: str | Path, slide_id: str) -> GradedSlide:
             _class_set(said.get("set")),
             scores.get("shown"),
             said.get("shown", ""),
+            _outlier(said.get("outlier")),
         )
     except (KeyError, TypeError, IndexError) as error:
         raise UsageError(f"{slide_id}: slide.json and scores.npz do not fit together ({error}); {AGAIN}") from error
@@ -351,6 +359,13 @@ def load_slide(run: str | Path, slide_id: str) -> GradedSlide:
 
 def _class_set(said: dict[str, Any] | None) -> ClassSet | None:
     return None if said is None else ClassSet(tuple(said["held"]), float(said["coverage"]))
+
+
+def _outlier(said: dict[str, Any] | None) -> OutlierCheck | None:
+    if said is None:
+        return None
+    reasons, oddness = tuple(said["reasons"]), {name: float(value) for name, value in said["oddness"].items()}
+    return OutlierCheck(float(said["p_value"]), float(said["false_alarms"]), int(said["patients"]), reasons, oddness)
 
 
 def _known(said: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class GradeSummary:
         if (rest := len(self.gradings) - MOST_TOLD) > 0:
             lines.append(f"  and {rest} less urgent (worklist.csv)")
         if self.model and self.gradings:
-            lines += [self.model.calibration, self.model.sets]
+            lines += [self.model.calibration, self.model.sets, self.model.outliers]
         if self.quarantined:
             before = f", {self.remembered} of them known from an earlier start" if self.remembered else ""
             lines.append(f"{len(self.quarantined)} in quarantine (quarantine.csv){before}:")
@@ -48,7 +48,8 @@ class GradeSummary:
 def _told(grading: "Grading") -> str:
     """A slide's grade and set on one line: `s01: Grade group 3 (0.83), set 3-4 at 90 %`."""
     doubt = "" if grading.calibrated else ", not calibrated"
-    return f"{grading.slide_id}: {grading.label} ({grading.confidence:.2f}{doubt}), set {grading.set_text}"
+    unlike = f"; {grading.unlike_text}" if grading.unlike_text else ""
+    return f"{grading.slide_id}: {grading.label} ({grading.confidence:.2f}{doubt}), set {grading.set_text}{unlike}"
 
 
 class RunTables:
@@ -113,6 +114,7 @@ class RunTables:
             "slides": len(done.gradings) + len(done.quarantined),
             "graded": len(done.gradings),
             "quarantined": len(done.quarantined),
+            "flagged": sum(one.flag_text == "yes" for one in done.gradings),
             "tiles": sum(one.tiles for one in done.gradings),
             "bad_tiles": sum(one.bad_tiles for one in done.gradings),
             "chunks_computed": sum(one.chunks for one in results),

@@ -7,6 +7,7 @@ import typer
 
 from mil.losses import LOSSES
 from mil.models import MODELS
+from mil.outliers import FALSE_ALARMS
 from workflows.training import TrainResult, train
 from workflows.training_config import DEFAULT_LOSS, TrainConfig
 from workflows.training_options import (
@@ -21,6 +22,7 @@ from workflows.training_options import (
     Device,
     Ema,
     Epochs,
+    FalseAlarms,
     FoldBy,
     Folds,
     FoldSeed,
@@ -87,6 +89,7 @@ def command(
     tune: Tune = None,
     inner_folds: InnerFolds = 3,
     coverage: Coverage = 0.9,
+    false_alarms: FalseAlarms = FALSE_ALARMS,
     device: Device = "auto",
     allow_missing: AllowMissing = False,
     allow_duplicates: AllowDuplicates = False,
@@ -100,7 +103,8 @@ def command(
     """Features and labels to a model that grades.
 
     Trains one network a fold, measures each on the slides it has not seen, calibrates probabilities and sets on those,
-    and keeps all of it in one folder for `histograde grade`. What is chosen (--tune, --patience, --lr auto) is chosen
+    and keeps all of it in one folder for `histograde grade`, with what new slides are held against to find those unlike
+    the training slides. What is chosen (--tune, --patience, --lr auto) is chosen
     on a fold's training side. A training that was killed goes on with the same command.
 
     Example: `histograde train --store features/ --labels labels.csv --out model/`
@@ -120,6 +124,7 @@ def command(
         grid_values(tune),
         inner_folds,
         coverage,
+        false_alarms,
     )  # fmt: skip
     train(config, typer.echo)
     if explain:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mil.cohort import Cohort, Task, label_classes, read_labels
 from mil.intervals import Interval, score
-from workflows.assurances import calibration_text, sets_text
+from workflows.assurances import calibration_text, outliers_text, sets_text
 from workflows.training_config import DEFAULT_LOSS, TrainConfig
 from workflows.training_table import check_columns, encoder_of, match, with_folds
 from wsi.cohort_index import open_cohort
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mil.fit_config import FitConfig
     from mil.nested import Grid
     from mil.network import NetworkSpec
+    from mil.outliers import OutlierReference
     from workflows.leakage import LeakageAudit, SlideLooks
 
 Report = Callable[[str], None]
@@ -53,6 +54,8 @@ class TrainResult:
     seconds_per_epoch : float
         Of the clock, mean over the folds.
     task : "grade" or "class"
+    outliers : dict or None
+        As in `model.json`.
     """
 
     path: Path
@@ -65,6 +68,7 @@ class TrainResult:
     seconds_per_epoch: float = 0.0
     sets: dict[str, Any] | None = None
     task: Task = "grade"
+    outliers: dict[str, Any] | None = None
 
     def lines(self) -> list[str]:
         """The outcome for people."""
@@ -76,6 +80,7 @@ class TrainResult:
             f"calibration: {calibration_text(self.calibration)}",
             *([f"  {why}"] if why else []),
             f"sets: {sets_text(self.sets, self.task)}",
+            f"outliers: {outliers_text(self.outliers)}",
             *(f"note: {note}" for note in self.notes),
             f"model {self.model_id} in {self.path}",
         ]
@@ -248,8 +253,9 @@ def kept(training: Training) -> TrainResult | None:
     notes, parameters = tuple(known["notes"]), known["parameters"]
     card = model.card
     return TrainResult(
-        path, model.model_id, card.classes, metrics, card.calibration, notes, parameters, seconds, card.sets, card.task
-    )
+        path, model.model_id, card.classes, metrics, card.calibration, notes, parameters, seconds, card.sets, card.task,
+        card.outliers,
+    )  # fmt: skip
 
 
 def _interval(value: Mapping[str, Any]) -> Interval:
@@ -275,16 +281,17 @@ def _save(training: Training, done: "CrossValidation", audit: "LeakageAudit") ->
     config, cohort = training.config, training.cohort
     predicted = done.probabilities.argmax(axis=1)
     metrics = score(config.task, training.targets, predicted, done.probabilities, cohort.patient_id, seed=config.seed)
+    reference = _outlier_reference(training)
     parameters = sum(part.numel() for part in done.networks[0].parameters())
     known = _training_record(training, done, metrics) | {"parameters": parameters, "audit": audit.to_dict()}
     card = ModelCard(
         config.task, training.classes, training.spec, training.bags.card, training.bags.recipe, done.calibration, known,
-        versions(), _own_networks(training.spec, done), _sets(training, done),
+        versions(), _own_networks(training.spec, done), _sets(training, done), reference.describe(),
     )  # fmt: skip
     logs = [log_table(one.log) for one in done.folds]
-    model_id = save_model(config.out, card, done.networks, cohort, done.held_out, logs)
+    model_id = save_model(config.out, card, done.networks, cohort, done.held_out, logs, reference)
     seconds = float(np.mean([one.seconds_per_epoch for one in done.folds]))
-    found = (metrics, done.calibration, cohort.notes, parameters, seconds, card.sets, config.task)
+    found = (metrics, done.calibration, cohort.notes, parameters, seconds, card.sets, config.task, card.outliers)
     return TrainResult(Path(config.out), model_id, training.classes, *found)
 
 
@@ -297,6 +304,21 @@ def _sets(training: Training, done: "CrossValidation") -> dict[str, Any]:
         config.task, training.classes, probabilities, training.targets, np.asarray(cohort.fold), cohort.slide_id,
         cohort.patient_id, config.coverage, config.seed,
     )  # fmt: skip
+
+
+def _outlier_reference(training: Training) -> "OutlierReference":
+    """What new slides are held against: one slide of each patient, of which only the drawn tiles are read."""
+    from mil.bag import draw
+    from mil.outliers import OutlierReference, one_of_each
+    from mil.slide_view import SlideView, choice, traits_of
+
+    config, cohort = training.config, training.cohort
+    chosen = choice(config.seed)
+    views = [
+        SlideView.of_drawn(draw(training.bags, row, chosen), traits_of(training.stores[row]))
+        for row in one_of_each(cohort.slide_id, cohort.patient_id, config.seed)
+    ]
+    return OutlierReference.of(views, config.false_alarms, config.seed)
 
 
 def _training_record(training: Training, done: "CrossValidation", metrics: Mapping[str, Interval]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mil.cohort import Task
+from mil.outliers import FALSE_ALARMS, check_rate
 from wsi.errors import UsageError
 from wsi.store_url import StorePath
 
@@ -60,6 +61,8 @@ class TrainConfig:
         For that.
     coverage : float
         Share of slides whose set is to hold the truth.
+    false_alarms : float
+        Share of slides like those of training that may be flagged as unlike them.
     """
 
     store: StorePath
@@ -85,6 +88,7 @@ class TrainConfig:
     tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     inner_folds: int = 3
     coverage: float = 0.9
+    false_alarms: float = FALSE_ALARMS
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -95,3 +99,4 @@ class TrainConfig:
                 raise UsageError(f"--{name} is {value!r}; it can be {', '.join(known)}")
         if not 0 < self.coverage < 1:
             raise UsageError(f"--coverage is {self.coverage}; it lies between 0 and 1, as 0.9")
+        check_rate(self.false_alarms)

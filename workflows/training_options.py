@@ -257,6 +257,11 @@ Coverage = Annotated[
     typer.Option(metavar="SHARE", help="Share of slides whose set of grades (as 3-4) is to hold the true one."),
 ]
 
+FalseAlarms = Annotated[
+    float,
+    typer.Option(metavar="SHARE", help="Share of slides like those of training that may be flagged as unlike them."),
+]
+
 
 def fit_settings(lr: str | None, **numbers: float | int | None) -> dict[str, Any]:
     """What was asked of the training, by the names of `FitConfig` and `Packing`; what was left out is left out."""

@@ -1,6 +1,6 @@
 """The order in which to look at graded slides, and the reason for each place.
 
-The urgency of a slide is a sum of three parts, each 0 to 1 before its weight:
+The urgency of a slide is a sum of four parts, each 0 to 1 before its weight:
 
 - severity, weight 1: the mean of the classes' severities under the slide's probabilities. For a grade, severities
   rise evenly from 0 (first class) to 1 (last). For classes without order it is 0 for a class that is named benign,
@@ -9,7 +9,9 @@ The urgency of a slide is a sum of three parts, each 0 to 1 before its weight:
   the width of the slide's set: 0 for one class, 1 for all of them. A set keeps its promise however sure the
   probabilities are, so a wide one alone sends the slide to a person. A model without sets has the entropy only;
 - quality, weight 1/4: the larger of the share of unreadable tiles over 20 %, and how far the tissue falls short of
-  1 mm2; each at most 1.
+  1 mm2; each at most 1;
+- unlike training, weight 1/2: 1 for a slide that is flagged as unlike the training slides. A grade of such a slide
+  means little, however sure it looks, so a person decides.
 
 Most urgent first; equal ones by slide_id. The reason names the grade, then whatever else raised the place.
 """
@@ -23,6 +25,7 @@ from workflows.gradings import Grading, Task, class_labels, write_csv
 
 UNCERTAINTY_WEIGHT = 0.5
 QUALITY_WEIGHT = 0.25
+UNLIKE_WEIGHT = 0.5
 WORST_BAD_SHARE = 0.2
 LITTLE_TISSUE_MM2 = 1.0
 TOLD_BAD_SHARE = 0.02
@@ -36,7 +39,8 @@ HARMLESS = ("benign", "normal", "negative", "no tumour", "no tumor", "non-tumour
 RULE = (
     "Most urgent first: expected severity of the probabilities (0\u20131), plus half of their uncertainty "
     "(entropy or width of the set, whichever is larger, 0\u20131), plus a quarter of the quality trouble (unreadable "
-    "tiles, full at 20 %; tissue short of 1 mm\u00b2). Equal places by slide name."
+    "tiles, full at 20 %; tissue short of 1 mm\u00b2), plus a half for a slide unlike those of training. "
+    "Equal places by slide name."
 )
 
 
@@ -57,9 +61,15 @@ def rank_slides(gradings: Iterable[Grading]) -> list[Place]:
 
 
 def urgency(grading: Grading) -> float:
-    """The sum that the module's text describes, 0 to 1.75."""
+    """The sum that the module's text describes, 0 to 2.25."""
     severity = sum(p * s for p, s in zip(grading.probabilities, severities(grading.task, grading.classes), strict=True))
-    return severity + UNCERTAINTY_WEIGHT * uncertainty(grading) + QUALITY_WEIGHT * quality_trouble(grading)
+    doubt = UNCERTAINTY_WEIGHT * uncertainty(grading) + UNLIKE_WEIGHT * is_unlike(grading)
+    return severity + doubt + QUALITY_WEIGHT * quality_trouble(grading)
+
+
+def is_unlike(grading: Grading) -> bool:
+    """Whether the slide is flagged as unlike the training slides."""
+    return grading.outlier is not None and grading.outlier.flagged
 
 
 def severities(task: Task, classes: Sequence[str]) -> list[float]:
@@ -99,6 +109,8 @@ def reason(grading: Grading) -> str:
     """Why a slide has its place, in words: `grade group 5 (0.83); 12 % of tiles unreadable`."""
     label = grading.label.replace("Grade group", "grade group", 1)
     parts = [f"{label} ({grading.confidence:.2f})"]
+    if is_unlike(grading):
+        parts.append(grading.unlike_text)
     if rivals := _rivals(grading):
         parts.append(rivals)
     if set_width(grading):
@@ -131,7 +143,8 @@ def _short(task: Task, classes: tuple[str, ...]) -> list[str]:
 
 def save_worklist(run: str | Path, places: Sequence[Place]) -> None:
     """Write `worklist.csv`, most urgent first."""
-    columns = ["rank", "slide_id", "patient_id", "grade", "confidence", "calibrated", "set", "urgency", "reason"]
+    columns = ["rank", "slide_id", "patient_id", "grade", "confidence", "calibrated", "set", "flagged", "urgency"]
+    columns.append("reason")
     task = places[0].grading.task if places else "grade"
     columns[3] = task
     rows = [
@@ -143,6 +156,7 @@ def save_worklist(run: str | Path, places: Sequence[Place]) -> None:
             "confidence": round(place.grading.confidence, 4),
             "calibrated": "yes" if place.grading.calibrated else "no",
             "set": place.grading.set_text,
+            "flagged": place.grading.flag_text,
             "urgency": round(place.urgency, 4),
             "reason": place.reason,
         }

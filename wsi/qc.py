@@ -1,4 +1,4 @@
-"""What about a slide's quality a reader of its report should know: glass, ink, black surround, damage, focus."""
+"""What about a slide's quality a reader of its report should know: glass, ink, black surround, damage, focus, stain."""
 
 from dataclasses import asdict, dataclass
 
@@ -12,6 +12,7 @@ from wsi.glass import learn_glass
 from wsi.overview import Overview, read_overview
 from wsi.resample import read_scaled
 from wsi.slide import Slide
+from wsi.stain import stain_of
 from wsi.tissue import TissueMask, tissue_of_appearance
 
 FOCUS_MPP = 1.0
@@ -44,6 +45,8 @@ class QcReport:
         much staining does not change it, blur lowers it. None where no field has enough tissue.
     focus_fields : int
         Fields measured.
+    stain_density, stain_x, stain_y, stain_spread : float or None
+        Amount and colour of the stain, as `wsi.stain.Stain` has them; None where nothing is stained.
     """
 
     glass_rgb: tuple[float, float, float]
@@ -52,6 +55,10 @@ class QcReport:
     unreadable_share: float
     focus: float | None
     focus_fields: int
+    stain_density: float | None = None
+    stain_x: float | None = None
+    stain_y: float | None = None
+    stain_spread: float | None = None
 
     def to_dict(self) -> dict[str, float | int | str]:
         """Plain rounded values for a report; what was not measured is left out."""
@@ -80,6 +87,7 @@ def find_tissue_with_qc(slide: Slide, overview: Overview | None = None) -> tuple
     pen, surround = find_ink(seen.ink, overview.side_um)
     tissue = tissue_of_appearance(overview, seen, pen | surround)
     sharpness = focus_of_fields(slide, tissue)
+    stain = stain_of(overview, glass, tissue)
     report = QcReport(
         glass_rgb=glass.rgb,
         pen_share=np.count_nonzero(pen) / pen.size,
@@ -87,6 +95,7 @@ def find_tissue_with_qc(slide: Slide, overview: Overview | None = None) -> tuple
         unreadable_share=overview.unreadable_share,
         focus=float(np.median(sharpness)) if len(sharpness) else None,
         focus_fields=len(sharpness),
+        **({f"stain_{name}": value for name, value in asdict(stain).items()} if stain else {}),
     )
     return tissue, report
 

@@ -2,8 +2,8 @@ import subprocess
 import sys
 
 MODULES = (
-    "calibration_choice", "calibration_error", "confounding", "conformal", "faithfulness", "fairness", "reliability",
-    "selective", "set_report", "site_probe",
+    "calibration_choice", "calibration_error", "confounding", "conformal", "faithfulness", "fairness", "outliers",
+    "reliability", "selective", "set_report", "site_probe",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-from workflows.assurances import calibration_text, sets_text
+from workflows.assurances import calibration_text, outliers_text, sets_text
 
 BEFORE = {
     "method": "temperature", "temperature": 1.234, "n_slides": 60, "nll_before": 0.5, "nll_after": 0.4,
@@ -21,6 +21,18 @@ def test_calibration_says_how_on_what_and_how_it_was_judged() -> None:
 def test_what_is_missing_is_said() -> None:
     assert calibration_text(None).startswith("Probabilities are not calibrated")
     assert sets_text(None, "grade").startswith("The model has no sets")
+    assert outliers_text(None).startswith("The model does not know slides unlike its training slides")
+
+
+def test_outliers_say_the_rate_and_what_is_compared() -> None:
+    known = {"false_alarms": 0.05, "likely_at_most": 0.102, "n_patients": 60, "statistics": ["tiles", "stain"]}
+    assert outliers_text(known | {"notes": []}) == (
+        "Slides unlike the training slides are flagged, with the reason. Of slides like them at most 5 % are flagged, "
+        "on average over training sets; of those of one training set likely no more than 10 %. Compared with 60 "
+        "training patients are tiles, stain."
+    )
+    few = outliers_text(known | {"likely_at_most": 0.0, "notes": ["3 training patients are too few"]})
+    assert few == "Compared with 60 training patients are tiles, stain. 3 training patients are too few."
 
 
 def test_sets_say_on_what_and_what_is_certain() -> None:

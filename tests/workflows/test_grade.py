@@ -144,7 +144,25 @@ def test_predictions_are_those_of_the_model(first: tuple[Path, GradeSummary], mo
         assert tuple(held) == expected.class_set.held
         assert row["coverage"] == "0.6"
     again = parquet.read_table(out / "predictions.parquet").to_pylist()
-    assert [{name: str(value) for name, value in row.items()} for row in again] == found
+    said = [{name: "" if value is None else str(value) for name, value in row.items()} for row in again]
+    assert said == found
+
+
+def test_slides_are_held_against_the_training_slides(first: tuple[Path, GradeSummary], models: list[Path]) -> None:
+    out, summary = first
+    model = load_model(models[0])
+    assert model.card.outliers["n_patients"] == 6
+    for row in rows(out / "predictions.csv"):
+        store = FeatureStore(out / "features" / f"{row['slide_id']}.zarr")
+        check = model.check_outlier(Bag.from_store(store, "toy"), store)
+        assert (row["flagged"], float(row["outlier_p"]), row["training_patients"]) == ("not judged", check.p_value, "6")
+        assert float(row["odd_tiles"]) == check.oddness["tiles"]
+        assert float(row["input_stain_density"]) > 0
+        kept = json.loads((out / "slides" / row["slide_id"] / "slide.json").read_bytes())["outlier"]
+        assert (kept["p_value"], kept["oddness"]) == (check.p_value, check.oddness)
+        page = (out / "report" / "slides" / f"{row['slide_id']}.html").read_text(encoding="utf-8")
+        assert "not judged whether it is like the training slides" in page
+    assert "6 training patients are too few to flag a slide at 5 % false alarms" in summary.text(out)
 
 
 def test_the_set_and_what_it_rests_on_are_in_every_output(first: tuple[Path, GradeSummary], models: list[Path]) -> None:
@@ -182,7 +200,8 @@ def old_model(new: Path, path: Path, calibration: dict[str, object] | None) -> P
     """A model folder as it was written before there were sets and other calibrations than by temperature."""
     shutil.copytree(new, path)
     card = json.loads((path / "model.json").read_bytes())
-    del card["sets"]
+    del card["sets"], card["outliers"]
+    (path / "outliers.npz").unlink()
     write_json(path / "model.json", card | {"calibration": calibration, "format_version": 1, "model_id": "0ld"})
     (path / "manifest.json").unlink()
     files = folder_records(path)
@@ -207,11 +226,13 @@ def test_an_older_model_grades_and_says_in_each_output_that_it_has_no_sets(
     (row,) = rows(out / "predictions.csv")
     (place,) = rows(out / "worklist.csv")
     assert (row["set"], row["coverage"], row["holds_0"]) == (place["set"], "", "") == ("none", "", "")
+    assert (row["flagged"], row["outlier_p"]) == (place["flagged"], "") == ("not checked", "")
     assert row["calibrated"] == place["calibrated"] == ("yes" if calibration else "no")
     assert json.loads((out / "slides" / "mild" / "slide.json").read_bytes())["set"] is None
     report = [(out / "report" / name).read_text(encoding="utf-8") for name in ("index.html", "slides/mild.html")]
     for text in (done.text(out), *report):
         assert "The model has no sets" in text
+        assert "The model does not know slides unlike its training slides" in text
         assert said in text
         assert calibration or "not calibrated" in text
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mil.outliers import OutlierCheck
 from mil.prediction import ClassSet
 from workflows.gradings import (
     ModelSummary,
@@ -29,8 +30,11 @@ def test_predictions_have_the_columns_that_were_promised(tmp_path: Path, graded:
         rows = list(csv.DictReader(handle))
     assert list(rows[0]) == [
         "slide_id", "patient_id", "grade", "p_0", "p_1", "p_2", "p_3", "p_4", "p_5", "calibrated", "set", "coverage",
-        "holds_0", "holds_1", "holds_2", "holds_3", "holds_4", "holds_5", "tiles", "bad_tiles", "tissue_mm2",
-        "model_id", "seconds",
+        "holds_0", "holds_1", "holds_2", "holds_3", "holds_4", "holds_5", "flagged", "flag_reason", "outlier_p",
+        "tiles", "bad_tiles", "tissue_mm2", "model_id", "seconds", "false_alarms", "training_patients",
+        "odd_tiles", "odd_slide", "odd_stain", "odd_density", "odd_glass", "odd_focus", "odd_tissue",
+        "input_stain_density", "input_stain_x", "input_stain_y", "input_stain_spread", "input_focus",
+        "input_glass_r", "input_glass_g", "input_glass_b",
     ]  # fmt: skip
     assert rows[0]["grade"] == "3"
     assert rows[0]["calibrated"] == "yes"
@@ -54,6 +58,29 @@ def test_the_set_is_a_text_for_people_and_a_column_for_each_class(tmp_path: Path
     assert (first["set"], first["coverage"]) == ("2-3 at 90 %", "0.9")
     assert [first[f"holds_{grade}"] for grade in "012345"] == ["no", "no", "yes", "yes", "no", "no"]
     assert (second["set"], second["coverage"], second["holds_2"]) == ("none", "", "")
+
+
+UNLIKE = OutlierCheck(0.02, 0.05, 60, ("other stain", "blur"), {"tiles": 0.5, "stain": 7.25})
+
+
+def test_what_a_slide_was_held_against_is_kept(tmp_path: Path, graded: GradedSlide) -> None:
+    few = OutlierCheck(0.25, 0.05, 3)
+    like = OutlierCheck(0.5, 0.05, 60, (), {"tiles": -0.5})
+    measured = replace(graded, qc={"focus": 0.25, "stain_x": -0.5, "glass_rgb": "240, 241, 242", "pen": "none"})
+    slides = [
+        replace(measured.grading, slide_id=name, outlier=check)
+        for name, check in (("a", UNLIKE), ("b", like), ("c", few), ("d", None))
+    ]
+    save_predictions(tmp_path, slides)
+    assert load_predictions(tmp_path) == tuple(slides)
+    with (tmp_path / "predictions.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["flagged"] for row in rows] == ["yes", "no", "not judged", "not checked"]
+    assert (rows[0]["flag_reason"], rows[0]["outlier_p"], rows[0]["odd_stain"]) == ("other stain; blur", "0.02", "7.25")
+    assert (rows[3]["flag_reason"], rows[3]["outlier_p"]) == ("", "")
+    assert (rows[3]["input_focus"], rows[3]["input_glass_b"], rows[3]["input_stain_y"]) == ("0.25", "242.0", "")
+    assert slides[0].unlike_text == "unlike training: other stain, blur"
+    assert [one.unlike_text for one in slides[1:]] == ["", "", ""]
 
 
 def test_tables_from_before_sets_are_read(tmp_path: Path, graded: GradedSlide, model: ModelSummary) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from mil.outliers import OutlierCheck
 from workflows import pages
 from workflows.gradings import ModelSummary
 from workflows.pages import TEMPLATES, share_text, write_report
@@ -97,6 +98,29 @@ def test_a_slide_page_says_everything(run: Path) -> None:
         "Never saw <another> stain.",
     ):
         assert said in text, said
+
+
+def test_a_slide_unlike_training_is_marked_with_its_reasons(
+    tmp_path: Path, make_run: Callable, make_slide: Callable, model: ModelSummary
+) -> None:
+    scanner = "other scanner (colour of the empty glass)"
+    odd = make_slide("odd", outlier=OutlierCheck(0.016, 0.05, 60, ("other stain", scanner), {"stain": 9.5}))
+    like = make_slide("like", outlier=OutlierCheck(0.5, 0.05, 60))
+    checks = replace(model, false_alarms=0.05, outliers="Slides unlike the training slides are flagged.")
+    folder = write_report(make_run(tmp_path / "run", [odd, like], checks)).index.parent
+    index = (folder / "index.html").read_text(encoding="utf-8")
+    assert "<dt>Unlike training</dt><dd>1</dd>" in index
+    assert index.count('<span class="tag warn">unlike training</span>') == 1
+    assert "unlike training: other stain, other scanner" in index
+    assert "false alarms at most 5 %" in index
+    said = {name: (folder / "slides" / f"{name}.html").read_text(encoding="utf-8") for name in ("odd", "like")}
+    assert f"unlike the training slides</span> other stain; {scanner}" in said["odd"]
+    assert "1.6 % of slides like those are as odd" in said["odd"]
+    assert ">like the training slides</span>" in said["like"]
+    assert all(checks.outliers in text for text in said.values())
+    older = write_report(make_run(tmp_path / "older", [make_slide("s")])).index.parent
+    assert "not checked" in (older / "index.html").read_text(encoding="utf-8")
+    assert "not held against the training slides" in (older / "slides" / "s.html").read_text(encoding="utf-8")
 
 
 def test_links_lead_to_files_within_the_folder(tmp_path: Path, make_run: Callable, make_slide: Callable) -> None:

@@ -54,7 +54,7 @@ def test_they_can_be_saved_again_and_again(tmp_path: Path, graded_result: MakeRe
     assert [one.slide_id for one in done.quarantined] == listed(tmp_path, "quarantine.csv") == ["c"]
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["counts"] == {
-        "slides": 3, "graded": 2, "quarantined": 1, "tiles": 10, "bad_tiles": 2, "chunks_computed": 4
+        "slides": 3, "graded": 2, "quarantined": 1, "flagged": 0, "tiles": 10, "bad_tiles": 2, "chunks_computed": 4
     }  # fmt: skip
     assert record["timings_s"]["read"] == 3.0
 

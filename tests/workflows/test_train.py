@@ -89,6 +89,22 @@ def test_sets_are_of_the_coverage_that_was_asked_for(config):
         replace(config, coverage=1.5)
 
 
+def test_new_slides_are_held_against_one_slide_of_each_patient(done, stores):
+    result, said = done
+    model = load_model(result.path)
+    assert (model.card.outliers["n_patients"], model.card.outliers["false_alarms"]) == (9, 0.05)
+    assert len(model.reference) == 9
+    assert any("9 training patients are too few to flag a slide at 5 % false alarms" in line for line in said)
+    assert 0 < model.check_outlier(toy_bag(14, seed=1), FeatureStore(stores / "s01.zarr")).p_value <= 1
+
+
+def test_false_alarms_are_as_asked_for(config):
+    reference = load_model(train(replace(config, false_alarms=0.1, epochs=1), [].append).path).reference
+    assert reference.false_alarms == 0.1
+    with pytest.raises(UsageError, match=r"--false-alarms is 0; it lies between 0 and 1"):
+        replace(config, false_alarms=0)
+
+
 def test_classes_without_order_have_sets_too(config):
     model = load_model(train(replace(config, task="class", coverage=0.6), [].append).path)
     assert model.card.sets["score"] == "lac"

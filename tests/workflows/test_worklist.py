@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mil.outliers import OutlierCheck
 from mil.prediction import ClassSet
 from workflows.gradings import Grading
 from workflows.worklist import (
@@ -125,13 +126,24 @@ def test_reasons(changes: dict[str, Any], text: str) -> None:
     assert reason(grading(**changes)) == text
 
 
+def test_a_slide_unlike_training_goes_up_by_a_half_and_says_why() -> None:
+    unlike = OutlierCheck(0.01, 0.05, 99, ("other stain", "other scanner (colour of the empty glass)"))
+    odd, like = grading("odd", outlier=unlike), grading("like", outlier=OutlierCheck(0.5, 0.05, 99))
+    assert urgency(odd) == pytest.approx(urgency(like) + 0.5)
+    assert urgency(like) == urgency(grading("none"))
+    assert reason(odd) == "grade group 5 (1.00); unlike training: other stain, other scanner"
+    assert "unlike" not in reason(like)
+    assert [place.grading.slide_id for place in rank_slides([like, odd])] == ["odd", "like"]
+
+
 def test_the_file(tmp_path: Path) -> None:
     narrow = ClassSet(("4", "5"), 0.975)
     save_worklist(tmp_path, rank_slides([grading("b", class_set=narrow), grading("a", (0.75, 0, 0, 0.25, 0, 0))]))
     with (tmp_path / "worklist.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert list(rows[0]) == [
-        "rank", "slide_id", "patient_id", "grade", "confidence", "calibrated", "set", "urgency", "reason"
+        "rank", "slide_id", "patient_id", "grade", "confidence", "calibrated", "set", "flagged", "urgency",
+        "reason",
     ]  # fmt: skip
     assert [(row["calibrated"], row["set"]) for row in rows] == [("yes", "4-5 at 97.5 %"), ("yes", "none")]
     assert [(row["rank"], row["slide_id"], row["grade"]) for row in rows] == [("1", "b", "5"), ("2", "a", "0")]
