@@ -9,11 +9,12 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from workflows.review import accounts, tables  # noqa: F401  (the tables of users are on the shared metadata)
+from workflows.review.case_import import import_run
 from workflows.review.database import open_engine
 from workflows.review.desk import Desk, Settings
 from workflows.review.doors import Doors
 from workflows.review.errors import answer_errors
+from workflows.review.migrate import migrate
 
 STATIC = Path(__file__).parent / "static"
 ROUTERS = ("auth_api", "case_api", "pixel_api", "page")
@@ -22,7 +23,8 @@ ROUTERS = ("auth_api", "case_api", "pixel_api", "page")
 def create_app(settings: Settings) -> FastAPI:
     """The desk of a run. Its database is made or brought up to date, and the run's new slides become cases."""
     engine = open_engine(settings.database_url)
-    tables.metadata.create_all(engine)
+    migrate(engine)
+    import_run(engine, settings.run)
     desk = Desk(settings.run, engine, settings, Doors(engine, settings))
 
     @asynccontextmanager
