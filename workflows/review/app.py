@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from workflows.review import auth_api, login_page, static_files
 from workflows.review.body_limit import BodyLimit
+from workflows.review.case_import import import_run
 from workflows.review.database import open_engine
 from workflows.review.desk import Desk, Settings
 from workflows.review.doors import Doors
@@ -26,6 +27,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The desk of a run. Its database is made or brought up to date, and the run's new slides become cases."""
     engine = open_engine(settings.database_url)
     migrate(engine)
+    import_run(engine, settings.run)
     desk = Desk(settings.run, engine, settings, Doors(engine, settings))
 
     @asynccontextmanager
