@@ -37,9 +37,10 @@ from workflows.review.case_query import (
 from workflows.review.case_query import Query as CaseQuery
 from workflows.review.cases import case_row, describe, seen_by
 from workflows.review.decisions import Decision, decide
-from workflows.review.desk import Asking, Reader, desk_of, require
+from workflows.review.desk import Asking, Reader, address_of, desk_of, require
 from workflows.review.errors import problems
 from workflows.review.flags import Flag
+from workflows.review.proof import need_signature
 from workflows.review.signing import Signed
 from workflows.review.trail_head import head_file
 
@@ -147,6 +148,7 @@ def decide_case(request: Request, reader: Asking, case_id: Case, body: DecisionB
     decision = Decision(body.action, body.grade, gleason, body.reason, body.comment, body.undoes)
     shown = body.shown.model_dump(exclude_none=True)
     double = desk.settings.double_reading
+    need_signature(desk, reader, body.password, address_of(request))
     signed = decide(desk.engine, desk.run, case_id, reader, str(body.request_id), decision, shown, double)
     return SignedEntry.model_validate(_signed(signed))
 
