@@ -40,6 +40,7 @@ from workflows.review.decisions import Decision, decide
 from workflows.review.desk import Asking, Reader, desk_of, require
 from workflows.review.errors import problems
 from workflows.review.flags import Flag
+from workflows.review.signature import check_signature
 from workflows.review.signing import Signed
 from workflows.review.trail_head import head_file
 
@@ -139,10 +140,11 @@ def release_case(request: Request, reader: Asking, case_id: Case) -> None:
     claims.release(desk_of(request).engine, case_id, reader)
 
 
-@router.post("/cases/{case_id}/decisions", status_code=201, responses=problems(404, 409))
+@router.post("/cases/{case_id}/decisions", status_code=201, responses=problems(404, 409, 429))
 def decide_case(request: Request, reader: Asking, case_id: Case, body: DecisionBody) -> SignedEntry:
     """Sign a decision. The same request again gives the same entry; once answered it is on the disk."""
     desk = desk_of(request)
+    check_signature(desk, reader, body.password, request.client.host if request.client else "")
     gleason = body.gleason.patterns if body.gleason else None
     decision = Decision(body.action, body.grade, gleason, body.reason, body.comment, body.undoes)
     shown = body.shown.model_dump(exclude_none=True)
