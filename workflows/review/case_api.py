@@ -40,7 +40,7 @@ from workflows.review.decisions import Decision, decide
 from workflows.review.desk import Asking, Reader, address_of, desk_of, require
 from workflows.review.errors import problems
 from workflows.review.flags import Flag
-from workflows.review.proof import need_signature
+from workflows.review.signature import check_signature
 from workflows.review.signing import Signed
 from workflows.review.trail_head import head_file
 
@@ -140,15 +140,15 @@ def release_case(request: Request, reader: Asking, case_id: Case) -> None:
     claims.release(desk_of(request).engine, case_id, reader)
 
 
-@router.post("/cases/{case_id}/decisions", status_code=201, responses=problems(404, 409))
+@router.post("/cases/{case_id}/decisions", status_code=201, responses=problems(404, 409, 429))
 def decide_case(request: Request, reader: Asking, case_id: Case, body: DecisionBody) -> SignedEntry:
     """Sign a decision. The same request again gives the same entry; once answered it is on the disk."""
     desk = desk_of(request)
+    check_signature(desk, reader, body.password, address_of(request))
     gleason = body.gleason.patterns if body.gleason else None
     decision = Decision(body.action, body.grade, gleason, body.reason, body.comment, body.undoes)
     shown = body.shown.model_dump(exclude_none=True)
     double = desk.settings.double_reading
-    need_signature(desk, reader, body.password, address_of(request))
     signed = decide(desk.engine, desk.run, case_id, reader, str(body.request_id), decision, shown, double)
     return SignedEntry.model_validate(_signed(signed))
 

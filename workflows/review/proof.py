@@ -36,20 +36,6 @@ def prove(desk: Desk, name: str, password: str, address: str) -> Reader:
     return Reader(user["id"], user["name"], user["full_name"], user["role"], user["sees_patients"])
 
 
-def need_signature(desk: Desk, reader: Reader, password: str | None, address: str) -> None:
-    """Ask for the reader's password again where the desk signs with it; 403 if it is not theirs, or missing."""
-    if not desk.settings.sign_with_password:
-        return
-    if not password:
-        raise DeskError(403, "this desk signs with the reader's password; give it in `password`")
-    try:
-        prove(desk, reader.name, password, address)
-    except DeskError as error:
-        if error.status == 401:  # that would say that the session has ended
-            raise DeskError(403, "the password is wrong; nothing was signed") from None
-        raise
-
-
 def _renew(desk: Desk, user: RowMapping, password: str) -> None:
     """Hash a password again where the library's parameters have grown since."""
     if is_outdated(user["password_hash"]):

@@ -129,7 +129,7 @@ class TestSigning:
             client.post("/api/cases/1/claim")
             assert self.decide(client, 1)[0] == 403
             assert self.decide(client, 2, password="wrong") == (
-                403, {"error": "the password is wrong; nothing was signed"},
+                403, {"error": "the password is not yours; nothing was signed"},
             )  # fmt: skip
             assert self.decide(client, 3, password=PASSWORD)[0] == 201
             trail = client.get("/api/cases/1/trail")
