@@ -113,10 +113,10 @@ def one_case(request: Request, reader: Asking, case_id: Case) -> CaseDetail:
         (shown,) = describe(connection, [row], reader, desk.settings.double_reading)
         others = seen_by(connection, case_id, reader, desk.settings.double_reading)
         previous, following = neighbours(connection, row)
-        classes = tuple(json.loads(row["classes"]))
+        classes = tuple(row["graded"]["classes"])
         more = {
             "classes": classes,
-            "labels": class_labels(row["task"], classes),
+            "labels": class_labels(row["graded"]["task"], classes),
             "regions": [
                 one | {"class_name": one["class"], "mine": one["user_id"] == reader.user_id}
                 for one in regions.regions_of(connection, case_id)
