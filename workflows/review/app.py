@@ -3,26 +3,31 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 
-from workflows.review import accounts, tables  # noqa: F401  (the tables of users are on the shared metadata)
+from workflows.review import auth_api, login_page, static_files
+from workflows.review.body_limit import BodyLimit
+from workflows.review.case_import import import_run
 from workflows.review.database import open_engine
 from workflows.review.desk import Desk, Settings
 from workflows.review.doors import Doors
 from workflows.review.errors import answer_errors
+from workflows.review.guard import Guard
+from workflows.review.migrate import migrate
+from workflows.review.openapi import describe
+from workflows.review.request_log import RequestLog
 
-STATIC = Path(__file__).parent / "static"
-ROUTERS = ("auth_api", "case_api", "pixel_api", "page")
+ROUTERS = ("case_api", "pixel_api", "page")
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The desk of a run. Its database is made or brought up to date, and the run's new slides become cases."""
     engine = open_engine(settings.database_url)
-    tables.metadata.create_all(engine)
+    migrate(engine)
+    import_run(engine, settings.run)
     desk = Desk(settings.run, engine, settings, Doors(engine, settings))
 
     @asynccontextmanager
@@ -32,12 +37,19 @@ def create_app(settings: Settings) -> FastAPI:
             desk.shelf.close()
         engine.dispose()
 
-    app = FastAPI(title="histograde review", openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
-                  lifespan=lifespan)  # fmt: skip
+    app = FastAPI(
+        title="histograde review", version=version("histograde"), openapi_url="/api/openapi.json", docs_url=None,
+        redoc_url=None, lifespan=lifespan,
+    )  # fmt: skip
     app.state.desk = desk
     answer_errors(app)
+    describe(app)
+    for module in (auth_api, login_page, static_files):
+        app.include_router(module.router)
     for name in ROUTERS:
         if find_spec(f"workflows.review.{name}") is not None:
             app.include_router(import_module(f"workflows.review.{name}").router)
-    app.mount("/static", StaticFiles(directory=STATIC))
+    for layer in (BodyLimit, RequestLog):
+        app.add_middleware(layer)
+    app.add_middleware(Guard, settings=settings)  # added last, so the first that a request meets
     return app

@@ -29,7 +29,7 @@ def open_engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            _make_private(Path(parsed.database))
         engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise UsageError(
@@ -46,6 +46,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes; committed at the end, and then it is on the disk."""
     with engine.connect().execution_options(immediate=True) as connection, connection.begin():
         yield connection
+
+
+def _make_private(file: Path) -> None:
+    """Make the file so that only its owner reads it: it holds patients, and digests of passwords."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600, exist_ok=True)
 
 
 def _configure(connection: Any, record: Any) -> None:

@@ -26,6 +26,10 @@ Auth = Literal["password", "token", "none"]
 """How somebody came in. With `none` nobody signed in: the desk was started with `--no-auth`."""
 
 
+PORT = 8765
+"""Where the desk listens unless told otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What `histograde review` was asked for.
@@ -46,17 +50,20 @@ class Settings:
         A case is finished when two different readers have decided.
     sign_with_password : bool
         A decision is signed with the reader's password, not with the name alone.
+    url : str or None
+        Where readers find the desk, if something stands before it: `https://desk.example`.
     """
 
     run: Path
     database: str | None = None
     host: str = "127.0.0.1"
-    port: int = 8765
+    port: int = PORT
     slides: Path | None = None
     no_auth: bool = False
     reader_name: str = "reader"
     double_reading: bool = False
     sign_with_password: bool = False
+    url: str | None = None
 
     @property
     def database_url(self) -> str:
@@ -108,11 +115,21 @@ async def current_reader(request: Request) -> Reader:
     DeskError
         401 for nobody, 403 for a cookie whose request cannot be proved to come from the desk's own page.
     """
-    return await desk_of(request).doors.reader_of(request)
+    reader = await desk_of(request).doors.reader_of(request)
+    request.state.user_id = reader.user_id  # for the log, which knows readers by number
+    return reader
 
 
 Asking = Annotated[Reader, Depends(current_reader)]
 """The parameter of a route that is for everybody who signed in."""
+
+
+async def reader_or_nobody(request: Request) -> Reader | None:
+    """The same for pages that show themselves to anybody."""
+    try:
+        return await current_reader(request)
+    except DeskError:
+        return None
 
 
 def require(role: Role) -> Callable[[Reader], Awaitable[Reader]]:
