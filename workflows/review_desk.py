@@ -163,7 +163,7 @@ def address(settings: "Settings") -> str:
 def greeting(settings: "Settings") -> str:
     """The line that says where the desk is and what to do first."""
     first = f"you read as {settings.reader_name}" if settings.no_auth else "sign in"
-    return f"the desk is open at {address(settings)}: {first}, then take the first case. Ctrl-C closes it"
+    return f"the desk is open at {address(settings)} - {first}, then open the first case; Ctrl-C closes the desk"
 
 
 def plain_warning(settings: "Settings") -> str:

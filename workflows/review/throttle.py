@@ -52,10 +52,13 @@ def begin_try(engine: Engine, name: str, address: str) -> Try:
             return Try(wait_s)
         connection.execute(delete(login_attempts).where(login_attempts.c.at < utc_in(-WINDOW_S)))
         rows = [
-            connection.execute(insert(login_attempts).values(kind=kind, subject=subject, at=utc_now()))
+            connection.scalars(
+                insert(login_attempts).returning(login_attempts.c.id),
+                {"kind": kind, "subject": subject, "at": utc_now()},
+            ).one()
             for kind, subject in subjects.items()
         ]
-        return Try(0.0, tuple(row.inserted_primary_key[0] for row in rows))
+        return Try(0.0, tuple(rows))
 
 
 def forget_failures(engine: Engine, name: str, made: Try) -> None:

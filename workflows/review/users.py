@@ -59,8 +59,7 @@ def add_user(
     with writing(engine) as connection:
         if connection.scalar(select(users.c.id).where(users.c.name == name)) is not None:
             raise UsageError(f"there is a user {name!r} already; take another name, or change that one")
-        made = connection.execute(insert(users).values(**row, disabled=False, created_at=utc_now()))
-        return _key(made)
+        return _insert(connection, row)
 
 
 def open_door_reader(engine: Engine, full_name: str) -> Reader:
@@ -71,7 +70,7 @@ def open_door_reader(engine: Engine, full_name: str) -> Reader:
         found = connection.scalar(select(users.c.id).where(users.c.name == name))
         if found is None:
             row = {"name": name, "full_name": full_name, "role": "reviewer", "sees_patients": True}
-            found = _key(connection.execute(insert(users).values(**row, disabled=False, created_at=utc_now())))
+            found = _insert(connection, row)
     return Reader(found, name, full_name, "reviewer", sees_patients=True, auth="none")
 
 
@@ -177,5 +176,6 @@ def _keep_an_admin(connection: Connection, user_id: int) -> None:
         raise UsageError("this is the last admin; make another one first")
 
 
-def _key(made: object) -> int:
-    return int(made.inserted_primary_key[0])  # type: ignore[attr-defined]
+def _insert(connection: Connection, row: dict[str, object]) -> int:
+    row = {**row, "disabled": False, "created_at": utc_now()}
+    return connection.scalars(insert(users).returning(users.c.id), row).one()
