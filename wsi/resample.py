@@ -8,6 +8,7 @@ from itertools import product
 import cv2
 import numpy as np
 
+from wsi.errors import TileReadError
 from wsi.kernels import Kernel, axis_weights, reach
 from wsi.slide import ReducingSlide, Slide, SlideInfo
 from wsi.weighting import Axis, Plan
@@ -67,6 +68,9 @@ def _plan(
     """Weights for a rectangle; tiles of a grid share a few places between pixels, so they are kept."""
     return Plan(Axis(*axis_weights(y, h, out_h, image_h, kernel)), Axis(*axis_weights(x, w, out_w, image_w, kernel)))
 
+
+NOTHING_KEPT = 1 << 40
+"""A row below any slide."""
 
 REST_ENOUGH = 4.0
 """Reduced pixels in an output pixel from which on it does not matter where they begin."""
@@ -185,15 +189,31 @@ def _whole_pixels(start: float, stop: float, around: float, limit: int) -> tuple
     return first, min(last, max(limit, first + 1))
 
 
-def read_window(slide: Slide, level: int, left: int, top: int, width: int, height: int, reduce: int = 1) -> np.ndarray:
-    """Whole pixels of a level, reduced, (height, width, 3) uint8; raises `TileReadError` as `read_region` does."""
+def read_window(
+    slide: Slide, level: int, left: int, top: int, width: int, height: int, reduce: int = 1, *, keep: bool = True
+) -> np.ndarray:
+    """Whole pixels of a level, reduced, (height, width, 3) uint8; raises `TileReadError` as `read_region` does.
+
+    Without `keep` the slide is told that what lies under the window will not be asked for again.
+    """
     if isinstance(slide, ReducingSlide):
-        return slide.read_reduced(level, reduce, (left, top), (width, height))
+        if keep:
+            return slide.read_reduced(level, reduce, (left, top), (width, height))
+        region = np.empty((height, width, 3), np.uint8)
+        (reason,) = slide.read_windows(level, reduce, [(left, top, width, height)], [region], done_above=NOTHING_KEPT)
+        if reason is not None:
+            raise TileReadError(reason)
+        return region
     return slide.read_region(slide.info.level_location(level, (left, top)), level, (width, height))
 
 
 def read_scaled(
-    slide: Slide, rect_px0: tuple[float, float, float, float], size_px: tuple[int, int], *, level: int | None = None
+    slide: Slide,
+    rect_px0: tuple[float, float, float, float],
+    size_px: tuple[int, int],
+    *,
+    level: int | None = None,
+    keep: bool = True,
 ) -> np.ndarray:
     """Read a level-0 rectangle at any scale, area-averaged from the best level, in bounded memory.
 
@@ -203,6 +223,8 @@ def read_scaled(
         Fractional level-0 pixels.
     size_px : (w, h)
         Size of the result.
+    keep : bool
+        As in `read_window`.
 
     Returns
     -------
@@ -230,6 +252,6 @@ def read_scaled(
         height, width = part.shape[:2]
         band = (x + w * left / size_px[0], y + h * top / size_px[1], w * width / size_px[0], h * height / size_px[1])
         window = view.window(band)
-        pixels = read_window(slide, level, window.left, window.top, window.width, window.height, reduce)
+        pixels = read_window(slide, level, window.left, window.top, window.width, window.height, reduce, keep=keep)
         part[...] = resize_rect(pixels, window.rect, (width, height))
     return out

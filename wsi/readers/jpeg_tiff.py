@@ -118,6 +118,10 @@ class JpegTiffReader:
             raise TileReadError(reason)
         return region
 
+    def stored_tile_px(self, level: int) -> tuple[int, int]:
+        """Size (w, h) of the stored tiles of a level, whatever their codec."""
+        return self.levels[level].tile_px
+
     def jpeg_tile_px(self, level: int) -> tuple[int, int] | None:
         """Size (w, h) of the stored tiles of a level that are JPEGs."""
         stored = self.levels[level]

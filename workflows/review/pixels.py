@@ -1,0 +1,146 @@
+"""The pixels under the page: open slides, maps, and what was made of them, in bounded memory and few open files."""
+
+import os
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from workflows.review.graded_slides import VERSION_DIGITS, GradedSlides, KeptSlide
+from workflows.review.shared_answers import SharedAnswers
+from workflows.review.shelf import ShelfFullError, SlideShelf
+from workflows.review.slide_files import OpenSlide, SlideFiles
+from wsi.errors import WsiError
+from wsi.heat_tiles import heat_png
+from wsi.slide import SlideInfo
+from wsi.stored_jpeg import stored_jpeg
+from wsi.tile_pyramid import TILE_PX, PyramidTile, TilePyramid, read_tile
+
+OPEN_SLIDES = 16
+"""Each may hold some ten MB of its reader's: OpenSlide keeps 32 MB of decoded tiles a slide."""
+
+CACHE_BYTES = 256 << 20
+"""About 15,000 tiles, of which a reader sees some 500 on a slide."""
+
+JPEG_QUALITY = 90
+PIXELS_VERSION = 1
+"""To be raised when tiles of the same slide come out with other bytes: browsers keep them for a year."""
+
+
+class Pixels:
+    """All that the routes of pixels share; a desk has one.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    moved : Path, optional
+        Where the slides lie now.
+    """
+
+    def __init__(
+        self, run: Path, moved: Path | None = None, *, open_slides: int = OPEN_SLIDES, cache_bytes: int = CACHE_BYTES
+    ):
+        self.run = run
+        self.graded = GradedSlides(run)
+        self.files = SlideFiles(run, moved)
+        self.shelf: SlideShelf[OpenSlide] = SlideShelf(self._open, open_slides)
+        self.answers = SharedAnswers(cache_bytes, threads=min(open_slides, 2 + (os.cpu_count() or 1)))
+        self.slide_ids: dict[int, str] = {}
+        self._shown: dict[str, Shown] = {}
+
+    def _open(self, slide_id: str) -> OpenSlide:
+        return self.files.open(slide_id, self.graded.get(slide_id).graded.info)
+
+    def slide_tile(self, slide_id: str, tile: PyramidTile) -> bytes:
+        """A tile of a slide as JPEG.
+
+        Raises
+        ------
+        UsageError
+            If there is no such tile.
+        TileReadError, UnreadableSlideError
+            If its pixels, or the slide, cannot be read.
+        """
+        with self.shelf.lent(slide_id) as opened:
+            slide, pyramid = opened.slide, opened.pyramid
+            return stored_jpeg(slide, pyramid, tile) or _jpeg(read_tile(slide, pyramid, tile))
+
+    def map_tile(self, shown: "Shown", name: str, tile: PyramidTile) -> bytes:
+        """A tile of a map as PNG; `KeyError` where the slide has no such map."""
+        one = shown.kept.maps[name]
+        return heat_png(one.heatmap, one.channel.scale, shown.pyramid, tile)
+
+    def shown(self, slide_id: str) -> "Shown":
+        """A slide as the page sees it; where its file is away, the maps in the usual tiles, and why it is.
+
+        Raises
+        ------
+        UsageError
+            If the run does not hold the slide.
+        """
+        kept = self.graded.get(slide_id)
+        info = kept.graded.info
+        try:
+            with self.shelf.lent(slide_id) as opened:
+                shown = Shown(kept, opened.pyramid, _version(info, opened.pyramid))
+        except (WsiError, ShelfFullError) as error:
+            pyramid = TilePyramid(info.size_px0, TILE_PX)
+            return Shown(kept, pyramid, _version(info, pyramid), str(error))
+        self._shown[slide_id] = shown
+        return shown
+
+    def known(self, slide_id: str) -> "Shown | None":
+        """The same without waiting for a disk, if it was asked for before and `grade` has not run again."""
+        shown = self._shown.get(slide_id)
+        return shown if shown is not None and self.graded.known(slide_id) is shown.kept else None
+
+    def label(self, slide_id: str) -> bytes:
+        """The label as JPEG; `KeyError` where the slide has none."""
+        with self.shelf.lent(slide_id) as opened:
+            return _jpeg(opened.slide.associated_images["label"])
+
+    def close(self) -> None:
+        """Make nothing more, and close the slides."""
+        self.answers.close()
+        self.shelf.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A slide as the page sees it.
+
+    Attributes
+    ----------
+    kept : KeptSlide
+    pyramid : TilePyramid
+        How the slide and its maps are cut.
+    version : str
+        Another wherever any tile of the slide would be another.
+    message : str
+        Why the slide's file cannot be shown; empty where it can.
+    """
+
+    kept: KeptSlide
+    pyramid: TilePyramid
+    version: str
+    message: str = ""
+
+    @property
+    def slide_id(self) -> str:
+        """Name of the slide in the run."""
+        return self.kept.graded.info.slide_id
+
+    def map_version(self, name: str) -> str:
+        """Another wherever any tile of a map would be another; `KeyError` where the slide has no such map."""
+        return f"{self.kept.maps[name].version}-{self.pyramid.tile_px}"
+
+
+def _version(info: SlideInfo, pyramid: TilePyramid) -> str:
+    return sha256(f"{info.content_hash} {pyramid} {PIXELS_VERSION}".encode()).hexdigest()[:VERSION_DIGITS]
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=JPEG_QUALITY, colorsubsampling="422"))
