@@ -18,14 +18,14 @@ const place = { crumbs: h("div", { class: "crumbs" }), moves: h("nav", { class: 
 const caseInAddress = () => Number(location.pathname.match(/^\/case\/(\d+)/)[1]);
 
 async function start() {
-  desk.me = await me();
-  desk.run = await get("/api/run");
+  loadSlide(caseInAddress()).catch(() => {});
+  [desk.me, desk.run] = await Promise.all([me(), get("/api/run")]);
   drawHeader(desk.me, place.crumbs, place.moves);
   listen();
   flush();
   addEventListener("popstate", () => show(caseInAddress()));
   addEventListener("pagehide", () => desk.claim?.leave());
-  document.addEventListener("desk:delivered", () => { say("Sent. Nothing was lost.", "good"); desk.open?.refresh(); });
+  document.addEventListener("desk:delivered", ({ detail }) => { say("Sent. Nothing was lost.", "good"); desk.open?.delivered(detail); });
   document.addEventListener("desk:refused", ({ detail }) => say(`Not taken: ${detail.error.message}`, "warn"));
   await show(caseInAddress());
 }
@@ -42,7 +42,10 @@ async function show(caseId) {
     document.title = `${found.slide_id} – histograde review`;
     drawCrumbs(found);
     desk.open = new OpenCase({ found, slide, maps, me: desk.me, model: desk.run.model, next, onState: (state) => drawCrumbs({ ...found, state }) });
-    desk.claim = new Claim(caseId, (reason) => desk.open?.lock(reason));
+    desk.claim = new Claim(caseId, (reason) => {
+      desk.open?.lock(reason);
+      if (!reason && found.state === "new") drawCrumbs(Object.assign(found, { state: "open" }));
+    });
     desk.claim.take();
     await desk.open.mount(find("#stage"), find("#panel"));
     lookAhead(found);

@@ -23,7 +23,7 @@ export class Compare {
     const pane = new Pane(caseId, slide, `Slide ${slideId}`);
     this.lockButton = h("button", { type: "button", class: "lock", "aria-pressed": "false", onclick: () => this.lock(!this.locked), title: "Move both in step (K)" }, icon("lock"), h("span", {}, "In step"));
     pane.root.append(h("div", { class: "pane-head" }, h("b", {}, slideId), this.lockButton, h("button", { type: "button", onclick: () => this.close(), "aria-label": "Close the second slide" }, icon("close"))));
-    this.host.append(pane.root);
+    this.first.root.after(pane.root);
     this.host.classList.add("two");
     await pane.open();
     pane.fit();

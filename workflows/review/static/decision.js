@@ -1,6 +1,6 @@
 // The decision: one key chooses it, Enter signs it. What is typed is kept until it is signed.
 
-import { requestId } from "./api.js";
+import { requestId, toSignIn } from "./api.js";
 import { keep, kept } from "./drafts.js";
 import { fill, h } from "./dom.js";
 import { PATTERNS, gradeGroup, knowsGleason } from "./gleason.js";
@@ -16,10 +16,10 @@ export const CHOICES = {
 const REASONS = ["Out of focus", "Scan or cut artefact", "No tissue of interest", "Wrong stain or organ", "Wrong slide"];
 
 export class Decision {
-  constructor({ found, me, say, shown, onSigned }) {
+  constructor({ found, me, model, say, shown, onSigned }) {
     Object.assign(this, { found, me, say, shown, onSigned, locked: "", busy: false });
     this.draft = kept(`decision.${found.case_id}`) ?? {};
-    this.gleason = knowsGleason(found.task ?? "grade", found.classes);
+    this.gleason = knowsGleason(model.task, found.classes);
     this.buttons = Object.entries(CHOICES).map(([action, { words, key }]) => h("button", {
       type: "button", class: `choose ${action}`, "aria-pressed": "false", onclick: () => this.choose(action), "data-action": action }, words, h("kbd", { "aria-hidden": "true" }, key.toUpperCase())));
     this.details = h("div", { class: "details" });
@@ -28,6 +28,7 @@ export class Decision {
     this.sign = h("button", { class: "primary", type: "submit" }, "Sign");
     this.signNext = h("button", { class: "plain", type: "button", onclick: () => this.submit(true), title: "Shift + Enter" }, "Sign, next case");
     this.commentOnly = h("button", { class: "quiet", type: "button", onclick: () => this.submitComment() }, "Only comment");
+    this.standing = h("p", { class: "standing", role: "status", hidden: true });
     this.notice = h("p", { class: "notice", role: "status", hidden: true });
     this.form = h("form", { onsubmit: (event) => { event.preventDefault(); this.submit(false); } },
       h("div", { class: "choose-row", role: "group", "aria-label": "Decision" }, ...this.buttons), this.details, this.comment,
@@ -37,7 +38,7 @@ export class Decision {
       if (event.key === "Enter" && event.shiftKey && event.target !== this.comment) { event.preventDefault(); this.submit(true); }
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); this.submit(false); }
     });
-    this.root = h("section", { class: "block decision", "aria-labelledby": "decision-head" }, h("h2", { id: "decision-head", tabindex: "-1" }, "Your decision"), this.notice, this.form);
+    this.root = h("section", { class: "block decision", "aria-labelledby": "decision-head" }, h("h2", { id: "decision-head", tabindex: "-1" }, "Your decision"), this.notice, this.standing, this.form);
     this.draw();
   }
 
@@ -107,7 +108,7 @@ export class Decision {
   reasonPart(words, presets) {
     const given = this.draft.reason ?? "";
     const other = h("input", { type: "text", maxlength: 500, placeholder: "In your words", "aria-label": `${words}, in your words`, value: presets.includes(given) ? "" : given, oninput: (event) => { this.remember({ reason: event.target.value }); this.allow(); } });
-    return h("fieldset", {}, h("legend", {}, words), h("div", { class: "choices wide" }, ...presets.map((preset) => h("label", { class: "choice" },
+    return h("fieldset", {}, h("legend", {}, words), h("div", { class: "choices" }, ...presets.map((preset) => h("label", { class: "choice" },
       h("input", { type: "radio", name: "reason", value: preset, checked: given === preset, onchange: () => { this.remember({ reason: preset }); other.value = ""; this.allow(); } }), h("span", {}, preset))), other));
   }
 
@@ -137,6 +138,12 @@ export class Decision {
     if (action === "accept") return `Sign: ${label}`;
     if (action === "correct" && grade !== undefined) return `Sign: ${gradeWords(grade, classes, labels)}`;
     return { reject: "Sign: rejected", second_look: "Sign: second look" }[action] ?? "Sign";
+  }
+
+  // What the reader has signed before and still stands: words, or empty.
+  stands(words) {
+    this.standing.hidden = !words;
+    fill(this.standing, h("b", {}, words), " stands. N opens the next case.");
   }
 
   // reason: why nobody but another reader may decide now; empty: it is this reader's case.
@@ -174,7 +181,8 @@ export class Decision {
       this.forget();
       this.onSigned(body, answer, thenNext);
     } catch (error) {
-      this.say(`${error.message}${error.unreachable ? " What you typed is kept; sign again." : ""}`, "warn", error);
+      if (error.status === 401 && this.me.auth === "password" && !body.password) return this.say("You are signed out. What you typed is kept.", "warn", { words: "Sign in", run: toSignIn });
+      this.say(`${error.message}${error.unreachable ? " What you typed is kept; sign again." : ""}`, "warn");
     } finally {
       this.busy = false;
       this.allow();

@@ -46,9 +46,11 @@ export class Drawing {
     this.paint();
   }
 
+  // Level-0 px of an event, within the slide: what lies outside of it cannot be part of a region.
   place({ position }) {
     const at = this.pane.image.viewerElementToImageCoordinates(position);
-    return [Math.round(10 * at.x) / 10, Math.round(10 * at.y) / 10];
+    const within = (value, most) => Math.min(most, Math.max(0, Math.round(10 * value) / 10));
+    return [within(at.x, this.pane.slide.width), within(at.y, this.pane.slide.height)];
   }
 
   // The corner under a position of the viewer's element, or -1.

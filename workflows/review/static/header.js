@@ -9,7 +9,8 @@ export function drawHeader(me, ...middle) {
   const pending = h("p", { class: "pending", role: "status", hidden: true });
   watch((count) => {
     pending.hidden = count === 0;
-    pending.textContent = `The desk does not answer; ${count} ${count === 1 ? "entry waits" : "entries wait"} to be sent`;
+    pending.textContent = `${count} not sent yet; trying again`;
+    pending.title = "The desk does not answer. What was signed is kept in this tab.";
   });
   const who = me.auth === "none" ? [h("span", { class: "name" }, me.full_name)] : [h("span", { class: "name" }, me.full_name), h("button", { type: "button", class: "quiet", onclick: signOut }, "Sign out")];
   fill(document.querySelector("header.bar"), h("a", { class: "brand", href: "/" }, "histograde ", h("span", {}, "review")), ...middle, pending,

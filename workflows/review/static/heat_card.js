@@ -7,6 +7,16 @@ import { short } from "./words.js";
 
 const HOLD_MS = 350;
 
+// 0 (low) to 1 (high).
+function placeOn({ low, high, log }, value) {
+  return log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
+}
+
+function clipped({ clips, ticks }, at, text) {
+  if (!clips || (at > 0 && at < ticks.length - 1)) return text;
+  return at === 0 ? `≤ ${text}` : `≥ ${text}`;
+}
+
 export class HeatCard {
   constructor(maps, layers) {
     Object.assign(this, { maps: maps.maps, layers });
@@ -18,7 +28,7 @@ export class HeatCard {
   build() {
     const id = (name) => `heat-${name}`;
     this.select = h("select", { id: id("map"), onchange: () => this.choose(this.select.value) },
-      ...this.maps.map((map) => h("option", { value: map.name }, map.title)), h("option", { value: "" }, "No map"));
+      ...this.maps.map((map) => h("option", { value: map.name }, map.title.replace("Evidence for Grade group", "Evidence, group"))), h("option", { value: "" }, "No map"));
     this.visible = h("input", { type: "checkbox", role: "switch", id: id("on"), checked: true, onchange: () => this.show(this.visible.checked) });
     this.ramp = h("canvas", { width: 256, height: 1, class: "ramp" });
     this.threshold = h("input", { type: "range", min: 0, max: 100, value: 0, id: id("threshold"), class: "on-ramp", oninput: () => this.restyle() });
@@ -72,7 +82,7 @@ export class HeatCard {
     const image = new ImageData(256, 1);
     new Uint32Array(image.data.buffer).set(heatTable(legend, { ...this.look, threshold: this.look.threshold }));
     this.ramp.getContext("2d").putImageData(image, 0, 0);
-    fill(this.ticks, ...[0, 64, 128, 191, 255].map((at) => h("i", {}, short(at === 128 && legend.diverging ? 0 : legend.stops[at][0]))));
+    fill(this.ticks, ...legend.ticks.map(([value, text], at) => h("i", { style: { left: `${100 * placeOn(legend, value)}%` } }, clipped(legend, at, text))));
     this.unit.textContent = legend.unit;
     const value = short(thresholdValue(legend, this.look.threshold));
     const word = this.look.threshold === 0 ? "nothing" : legend.diverging ? `±${value}` : value;

@@ -14,7 +14,7 @@ export function bind(key, action) {
 export function listen() {
   document.body.append(sheet);
   sheet.addEventListener("click", (event) => event.target === sheet && sheet.close());
-  bind("?", { words: "These keys", group: "Page", run: showKeys });
+  bind("?", { words: "This sheet", group: "Keys", run: showKeys });
   addEventListener("keydown", press);
   addEventListener("keyup", (event) => {
     const action = held.delete(name(event)) && bound.get(name(event));
@@ -57,4 +57,4 @@ function groupBy(entries) {
   return groups;
 }
 
-const NAMES = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Escape: "Esc", Backspace: "⌫", " ": "Space" };
+const NAMES = { ArrowLeft: "← ↑ → ↓", ArrowDown: "↓", ArrowUp: "↑", Enter: "Enter", Escape: "Esc", Backspace: "⌫", " ": "Space" };

@@ -16,13 +16,13 @@ import { Regions } from "./regions.js";
 import { say } from "./say.js";
 import { topTiles } from "./strip.js";
 import { Toolbar } from "./toolbar.js";
-import { Trail, lastOwn } from "./trail.js";
+import { Trail, entryWords, lastOwn } from "./trail.js";
 import { gradeWords } from "./words.js";
 
 export class OpenCase {
   constructor(parts) {
     Object.assign(this, parts);
-    this.decision = new Decision({ ...this, say, shown: () => this.shown(), onSigned: (...said) => this.signed(...said) });
+    this.decision = new Decision({ found: this.found, me: this.me, model: this.model, say, shown: () => this.shown(), onSigned: (...said) => this.signed(...said) });
     this.trail = new Trail({ found: this.found, onUndo: (entry) => this.undo(entry) });
   }
 
@@ -52,7 +52,7 @@ export class OpenCase {
     this.heatCard = new HeatCard(maps, [{ layer: new HeatLayer(pane.viewer, found.case_id, slide), maps: maps.maps }]);
     this.compare = new Compare({ host: this.views, pane, heatCard: this.heatCard, say });
     this.toolbar = new Toolbar({ ...this, strip, pickGrade: (digit) => this.decision.pick(digit) });
-    pane.root.append(this.toolbar.root, this.toolbar.magnifications, this.heatCard.root);
+    this.views.append(this.toolbar.root, this.toolbar.magnifications, this.heatCard.root);
     panel.insertBefore(this.regions.root, this.trail.root);
     this.heatCard.bindKeys(bind);
     this.toolbar.bindKeys(bind);
@@ -73,16 +73,24 @@ export class OpenCase {
   }
 
   shown() {
-    return this.pane?.image ? { ...this.heatCard.shown(), view: this.pane.view() } : { map: null, threshold: 0, opacity: 0 };
+    return this.pane?.image ? { ...this.heatCard.shown(), view: this.pane.view() } : {};
   }
 
   async refresh() {
     try {
       const entries = await get(`/api/cases/${this.found.case_id}/trail`);
-      this.trail.show(entries, lastOwn(entries, this.me.full_name)?.entry);
+      const own = lastOwn(entries, this.me.full_name);
+      this.trail.show(entries, own?.entry);
+      this.decision.stands(own ? entryWords(own, this.found) : "");
     } catch (error) {
-      say(error.message, "warn");
+      if (!error.unreachable) say(error.message, "warn");
     }
+  }
+
+  // A decision that waited has arrived.
+  delivered({ letter, answer }) {
+    if (letter.path.startsWith(`/api/cases/${this.found.case_id}/`) && answer.state) this.onState(answer.state);
+    return this.refresh();
   }
 
   signed(body, answer, thenNext) {

@@ -15,7 +15,8 @@ export class Pane {
     this.scale = new ScaleBar();
     this.times = h("output", { class: "times", title: "Magnification" });
     this.place = h("span", { class: "place" });
-    this.root = h("div", { class: "pane" }, this.picture,
+    this.unreadable = h("p", { class: "card unreadable", role: "status", hidden: true }, "Some of this slide cannot be read or fetched; those places stay empty.");
+    this.root = h("div", { class: "pane" }, this.picture, this.unreadable,
       h("div", { class: "corner" }, this.scale.root, h("p", { class: "readout" }, this.times, this.place)));
     this.title = title;
   }
@@ -23,6 +24,7 @@ export class Pane {
   // Once the pane is in the page: OpenSeadragon measures its element.
   open() {
     noInlineStyle();
+    quieten();
     this.viewer = OpenSeadragon({
       element: this.picture, tileSources: slideSource(this.caseId, this.slide), ...SETTINGS,
       animationTime: calm.matches ? 0 : 0.5, navigatorSizeRatio: this.navigatorRatio(),
@@ -32,6 +34,7 @@ export class Pane {
     this.overlay = new Overlay(this.viewer);
     this.viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; });
     this.viewer.addHandler("update-viewport", () => this.follow());
+    this.viewer.addHandler("tile-load-failed", () => this.tellUnreadable());
     this.picture.addEventListener("pointermove", (event) => this.tellPlace(event));
     this.picture.addEventListener("pointerleave", () => { this.place.textContent = ""; });
     return new Promise((resolve, reject) => {
@@ -62,8 +65,8 @@ export class Pane {
   }
 
   fit() {
-    const [x, y, width, height] = this.slide.bounds ?? [0, 0, this.slide.width, this.slide.height];
-    this.viewer.viewport.fitBounds(this.image.imageToViewportRectangle(x, y, width, height));
+    const { x, y, w, h: tall } = this.slide.bounds;
+    this.viewer.viewport.fitBounds(this.image.imageToViewportRectangle(x, y, w, tall));
   }
 
   // Centre a rectangle of level-0 px, as wide as `share` of the pane.
@@ -114,13 +117,20 @@ export class Pane {
     this.place.textContent = `x ${um(at.x * x)}  y ${um(at.y * y)} µm`;
   }
 
+  // Once a slide: a place that stays empty has a reason.
+  tellUnreadable() {
+    if (this.told) return;
+    this.told = true;
+    this.unreadable.hidden = false;
+  }
+
   // What was on the screen, for the trail: centre and width in um, rotation.
   view() {
     const bounds = this.image.viewportToImageRectangle(this.viewer.viewport.getBounds(true));
     const [x, y] = this.slide.mpp;
     const round = (value) => Math.round(10 * value) / 10;
     return {
-      centre_um: [round((bounds.x + bounds.width / 2) * x), round((bounds.y + bounds.height / 2) * y)],
+      x_um: round((bounds.x + bounds.width / 2) * x), y_um: round((bounds.y + bounds.height / 2) * y),
       magnification: Number(this.magnification.toPrecision(3)), rotation: this.viewer.viewport.getRotation(true),
     };
   }
@@ -138,6 +148,11 @@ function noInlineStyle() {
   const stand = document.createElementNS("urn:histograde", "style");
   stand.setAttribute("data-openseadragon-mobile-css", "");
   document.head.append(stand);
+}
+
+// It also warns of every tile that arrives after its map was changed, which is no news.
+function quieten() {
+  OpenSeadragon.console = { ...OpenSeadragon.console, error: console.error.bind(console), assert: console.assert.bind(console), warn() {}, log() {}, debug() {}, info() {} };
 }
 
 const SETTINGS = {

@@ -31,7 +31,7 @@ export class Regions {
     this.other = h("input", { type: "text", maxlength: 60, placeholder: "another class", "aria-label": "Another class", value: this.classes.includes(chosen) ? "" : chosen, oninput: () => this.remember() });
     this.note = h("input", { type: "text", maxlength: 500, placeholder: "Note (optional)", "aria-label": "Note", value: draft.note ?? "", oninput: () => this.remember() });
     fill(this.form, h("fieldset", {}, h("legend", {}, `${sentence(this.drawing.tool)} of`), h("div", { class: "choices" }, ...this.choices, this.other)), this.note,
-      h("div", { class: "buttons" }, h("button", { class: "primary" }, "Save region"), h("button", { type: "button", onclick: () => this.discard() }, "Discard")));
+      h("div", { class: "buttons" }, h("button", { class: "primary" }, "Save region"), h("button", { type: "button", class: "plain", onclick: () => this.discard() }, "Discard")));
     this.form.hidden = false;
     this.remember();
     (this.choices.find((one) => one.firstChild.checked)?.firstChild ?? this.other).focus();
@@ -60,7 +60,7 @@ export class Regions {
     prefer("region.class", body.class);
     try {
       const saved = await deliver(`/api/cases/${this.caseId}/regions`, body);
-      this.regions.push(saved?.region ?? (saved?.region_id ? saved : { ...body, waits: true }));
+      this.regions.push({ ...body, mine: true, region_id: saved?.region_id, waits: !saved });
       this.done();
       this.say(saved ? `Region saved: ${body.class}.` : "The desk does not answer. The region is kept here and will be sent.", saved ? "good" : "warn");
       this.onChange();
@@ -106,7 +106,7 @@ export class Regions {
     const size = region.geometry.type === "Point" ? "point" : areaText(areaOf(region.geometry) * this.pane.slide.mpp[0] * this.pane.slide.mpp[1]);
     return h("li", { class: this.colour(region) },
       h("button", { type: "button", class: "go", onclick: () => this.pane.goTo(boxOf(region.geometry), 0.5), title: "Go to the region" }, h("b", {}, region.class), h("span", {}, region.waits ? "waits to be sent" : size), region.note ? h("em", {}, region.note) : null),
-      this.mayWrite() && region.region_id ? h("button", { type: "button", class: "quiet", "aria-label": `Remove region ${region.class}`, title: "Remove", onclick: () => this.drop(region) }, icon("remove")) : null);
+      this.mayWrite() && region.region_id && region.mine ? h("button", { type: "button", class: "quiet", "aria-label": `Remove region ${region.class}`, title: "Remove", onclick: () => this.drop(region) }, icon("remove")) : null);
   }
 
   shape(region) {

@@ -17,5 +17,4 @@ export function say(text, kind = "", action = null) {
 
 function hush() {
   place.classList.remove("shown");
-  fill(place);
 }

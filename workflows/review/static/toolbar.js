@@ -51,7 +51,7 @@ export class Toolbar {
       this.label = null;
     } else {
       this.label = h("figure", { class: "card label-image" }, h("img", { src: `/api/cases/${this.found.case_id}/label.jpg`, alt: "Label of the slide", onerror: () => fill(this.label, h("figcaption", {}, "The slide has no label image.")) }), h("figcaption", {}, "Label: patient data"));
-      this.pane.root.append(this.label);
+      this.root.after(this.label);
     }
     this.follow();
   }

@@ -13,14 +13,21 @@ export const DONE = ["accepted", "corrected", "rejected"];
 
 const ACTIONS = {
   accept: "accepted", correct: "corrected", reject: "rejected", second_look: "asked for a second look", comment: "commented",
-  undo: "took back", region: "drew a region", region_removed: "removed a region", claim: "took the case",
+  undo: "took back", region: "drew a region", remove_region: "removed a region",
 };
 
 export const actionWords = (action) => ACTIONS[action] ?? action.replaceAll("_", " ");
-export const flagWords = (flag) => sentence(flag.replaceAll("_", " "));
+export const FLAGS = {
+  uncertain: "Uncertain", wide_set: "Wide set", unreadable_tiles: "Unreadable tiles", little_tissue: "Little tissue",
+  graded_again: "Graded again since", disagreement: "Readers disagree", proposed: "Proposed for labelling",
+};
+
+export const flagWords = (flag) => FLAGS[flag] ?? sentence(flag.replaceAll("_", " "));
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 export const chance = (p) => p.toFixed(2);
 export const count = (n) => n.toLocaleString("en");
+// A short name stays on one line.
+export const unbroken = (text) => (text.length <= 18 ? text.replaceAll(" ", "\u00a0") : text);
 export const percent = (share) => `${Number((100 * share).toPrecision(3))} %`;
 
 // Two significant digits, with a true minus sign: what a legend or a threshold needs.

@@ -7,17 +7,19 @@ import { bind, listen } from "./keys.js";
 import { flush } from "./outbox.js";
 import { PAGE, addressOf, apiPath, isFiltered, readQuery } from "./worklist_query.js";
 import { caseRow } from "./worklist_row.js";
-import { DONE, STATES, count, percent } from "./words.js";
+import { DONE, FLAGS, STATES, count } from "./words.js";
 
 const REFRESH_S = 30;
 const SEARCH_MS = 200;
-const desk = { query: readQuery(), page: null, run: null, current: -1, turn: 0 };
+const desk = { query: readQuery(), me: null, page: null, run: null, current: -1, turn: 0 };
 
 async function start() {
-  const reader = await me();
-  desk.run = await get("/api/run");
+  const [reader, run] = await Promise.all([me(), get("/api/run")]);
+  desk.run = run;
   drawHeader(reader, h("div", { class: "crumbs" }, h("div", { class: "what" }, h("h1", {}, "Worklist"), h("p", { class: "soft" }, desk.run.name))));
   find("#disclaimer").textContent = desk.run.disclaimer;
+  desk.me = reader;
+  find("#search").placeholder = reader.sees_patients ? "Slide or patient" : "Slide";
   drawFilters();
   bindKeys();
   listen();
@@ -60,6 +62,7 @@ function draw(quiet) {
   if (!cases.length) fill(find("#nothing"), ...emptyWords());
   const range = total ? `${count(offset + 1)}–${count(offset + cases.length)} of ${count(total)}` : "";
   find("#range").textContent = range;
+  find("#found").textContent = `${count(total)} ${total === 1 ? "case" : "cases"}`;
   if (!quiet) find("#told").textContent = total ? `Cases ${range}` : "No case matches";
   find("#back").disabled = offset === 0;
   find("#forth").disabled = offset + cases.length >= total;
@@ -74,14 +77,14 @@ function emptyWords() {
 
 function clear() {
   find("#search").value = "";
-  change({ q: "", state: "", predicted: "", flag: "" });
+  change({ q: "", state: "", predicted: "", flag: "", reader: "" });
   drawFilters();
 }
 
 function drawProgress(counts) {
   const all = Object.values(counts).reduce((sum, one) => sum + one, 0);
   const done = DONE.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
-  find("#done").textContent = all ? `${count(done)} of ${count(all)} decided (${percent(done / all)})` : "";
+  find("#done").textContent = all ? `${count(done)} of ${count(all)} decided (${Math.floor((100 * done) / all)} %)` : "";
   const order = ["accepted", "corrected", "rejected", "second_look", "open", "new"];
   fill(find("#progress"), ...order.filter((state) => counts[state]).map((state) => h("span", { class: state, style: { "flex-grow": counts[state] }, title: `${STATES[state]}: ${count(counts[state])}` })));
 }
@@ -90,6 +93,7 @@ function drawChips(counts) {
   const all = Object.values(counts).reduce((sum, one) => sum + one, 0);
   const chip = (state, words, number) => h("button", { type: "button", class: `chip ${state}`, "aria-pressed": String(desk.query.state === state), onclick: () => change({ state }) }, words, " ", h("b", {}, count(number)));
   fill(find("#states"), chip("", "All", all), ...Object.entries(STATES).map(([state, words]) => chip(state, words, counts[state] ?? 0)));
+  find("#mine").checked = desk.query.reader === desk.me.name;
 }
 
 function drawFilters() {
@@ -97,10 +101,8 @@ function drawFilters() {
   find("#search").value = desk.query.q;
   const select = (id, name, first, options) => fill(find(id), h("option", { value: "" }, first), ...options.map(([value, words]) => h("option", { value, selected: desk.query[name] === value }, words)));
   select("#predicted", "predicted", task === "grade" ? "Any grade" : "Any class", classes.map((value, at) => [value, labels[at]]));
-  select("#flag", "flag", "Any flag", Object.entries(desk.run.flags ?? FLAGS));
+  select("#flag", "flag", "Any flag", Object.entries(FLAGS));
 }
-
-const FLAGS = { little_tissue: "Little tissue", bad_tiles: "Unreadable tiles", uncertain: "Uncertain" };
 
 function drawHeads() {
   for (const head of document.querySelectorAll("#cases th[data-sort]")) {
@@ -159,6 +161,7 @@ function bindKeys() {
   find("#forth").addEventListener("click", () => turnPage(1));
   find("#next").addEventListener("click", openNext);
   for (const name of ["predicted", "flag"]) find(`#${name}`).addEventListener("change", (event) => change({ [name]: event.target.value }));
+  find("#mine").addEventListener("change", (event) => change({ reader: event.target.checked ? desk.me.name : "" }));
   let timer = 0;
   find("#search").addEventListener("input", (event) => { clearTimeout(timer); timer = setTimeout(() => change({ q: event.target.value.trim() }, { typing: true }), SEARCH_MS); });
   find("#search").addEventListener("keydown", (event) => { if (event.key === "Escape" || event.key === "Enter") { event.target.blur(); mark(0); } });

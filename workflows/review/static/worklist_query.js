@@ -1,7 +1,7 @@
 // What the worklist shows, as its address says it: filters, search, order, page. A link or the back button brings it back.
 
 export const PAGE = 50;
-const PLAIN = { q: "", state: "", predicted: "", flag: "", sort: "urgency", order: "", offset: 0 };
+const PLAIN = { q: "", state: "", predicted: "", flag: "", reader: "", sort: "urgency", order: "", offset: 0 };
 
 export function readQuery(search = location.search) {
   const said = new URLSearchParams(search);
@@ -23,4 +23,4 @@ export function apiPath(query) {
   return `/api/cases?${said}`;
 }
 
-export const isFiltered = (query) => ["q", "state", "predicted", "flag"].some((name) => query[name] !== "");
+export const isFiltered = (query) => ["q", "state", "predicted", "flag", "reader"].some((name) => query[name] !== "");

@@ -2,17 +2,16 @@
 
 import { h, svg } from "./dom.js";
 import { tag } from "./model_panel.js";
-import { STATES, chance, count, flagWords } from "./words.js";
+import { STATES, chance, count, flagWords, unbroken } from "./words.js";
 
 export function caseRow(found, model, { open }) {
   const href = `/case/${found.case_id}`;
   return h("tr", { "data-case": found.case_id, onclick: (event) => event.target.closest("a, button") || open(found, event) },
     h("td", { class: "num rank" }, count(found.rank)),
-    h("td", { class: "preview" }, h("img", { src: `/api/cases/${found.case_id}/thumbnail.jpg`, alt: "", loading: "lazy", decoding: "async" })),
-    h("th", { scope: "row" }, h("a", { href }, found.slide_id), found.patient_id && found.patient_id !== found.slide_id ? h("span", { class: "patient" }, `Patient ${found.patient_id}`) : null,
-      found.site ? h("span", { class: "patient" }, found.site) : null),
-    h("td", { class: "grade" }, h("b", {}, found.label), h("span", { class: "p" }, chance(found.confidence), found.calibrated ? null : tag("warn", "not calibrated")),
-      found.set ? h("span", { class: "p" }, `set ${found.set_text}`) : null),
+    h("td", { class: "preview" }, h("img", { src: `/api/cases/${found.case_id}/preview.jpg`, alt: "", loading: "lazy", decoding: "async" })),
+    h("th", { scope: "row" }, h("a", { href }, found.slide_id), found.patient_id && found.patient_id !== found.slide_id ? h("span", { class: "patient" }, `Patient ${found.patient_id}`) : null,),
+    h("td", { class: "grade" }, h("b", {}, unbroken(found.label)), h("span", { class: "p", title: found.set ? `Set ${found.set_text}` : null }, chance(found.confidence), found.set ? ` · set ${found.set_text.replace(/ at .*/, "")}` : null),
+      found.calibrated ? null : tag("warn", "not calibrated")),
     h("td", { class: "bars" }, bars(found, model)),
     h("td", { class: "reason" }, found.reason, flags(found)),
     h("td", { class: "state-cell" }, h("span", { class: `state ${found.state}` }, STATES[found.state] ?? found.state), who(found)));
@@ -26,8 +25,9 @@ function bars({ probabilities, predicted }, { classes, labels }) {
   return h("div", { title: words }, svg("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", "aria-label": words }, ...columns), ticks);
 }
 
-function flags({ flags: names, disagreement }) {
-  const tags = [...(disagreement ? [tag("warn", "readers disagree")] : []), ...names.map((name) => tag("plain", flagWords(name)))];
+// What the reason says already (uncertain, a wide set) is no tag as well.
+function flags({ flags: names }) {
+  const tags = names.filter((name) => !["uncertain", "wide_set"].includes(name)).map((name) => tag(name === "disagreement" ? "warn" : "plain", flagWords(name)));
   return tags.length ? h("span", { class: "flags" }, ...tags) : null;
 }
 
