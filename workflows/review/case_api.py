@@ -37,7 +37,7 @@ from workflows.review.case_query import (
 from workflows.review.case_query import Query as CaseQuery
 from workflows.review.cases import case_row, describe, seen_by
 from workflows.review.decisions import Decision, decide
-from workflows.review.desk import Asking, Reader, desk_of, require
+from workflows.review.desk import Asking, Reader, address_of, desk_of, require
 from workflows.review.errors import problems
 from workflows.review.flags import Flag
 from workflows.review.signature import check_signature
@@ -113,10 +113,10 @@ def one_case(request: Request, reader: Asking, case_id: Case) -> CaseDetail:
         (shown,) = describe(connection, [row], reader, desk.settings.double_reading)
         others = seen_by(connection, case_id, reader, desk.settings.double_reading)
         previous, following = neighbours(connection, row)
-        classes = tuple(json.loads(row["classes"]))
+        classes = tuple(row["graded"]["classes"])
         more = {
             "classes": classes,
-            "labels": class_labels(row["task"], classes),
+            "labels": class_labels(row["graded"]["task"], classes),
             "regions": [
                 one | {"class_name": one["class"], "mine": one["user_id"] == reader.user_id}
                 for one in regions.regions_of(connection, case_id)
@@ -144,7 +144,7 @@ def release_case(request: Request, reader: Asking, case_id: Case) -> None:
 def decide_case(request: Request, reader: Asking, case_id: Case, body: DecisionBody) -> SignedEntry:
     """Sign a decision. The same request again gives the same entry; once answered it is on the disk."""
     desk = desk_of(request)
-    check_signature(desk, reader, body.password, request.client.host if request.client else "")
+    check_signature(desk, reader, body.password, address_of(request))
     gleason = body.gleason.patterns if body.gleason else None
     decision = Decision(body.action, body.grade, gleason, body.reason, body.comment, body.undoes)
     shown = body.shown.model_dump(exclude_none=True)
