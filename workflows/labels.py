@@ -29,14 +29,14 @@ def command(
     """
     from workflows.gradings import write_csv
     from workflows.review.label_table import COLUMNS, label_table, region_files
-    from workflows.review.opened import open_decided
+    from workflows.review.opened import opened_decided
     from wsi.errors import UsageError
 
-    engine = open_decided(run, database)
-    table = label_table(engine, run)
+    with opened_decided(run, database) as engine:
+        table = label_table(engine, run)
+        drawn = region_files(engine, table) if regions is not None else {}
     if not table.rows:
         raise UsageError(f"{run}: no decision stands that gives a label ({_left_out(table)}); decide on some slides")
-    drawn = region_files(engine, table) if regions is not None else {}
     if regions is not None:
         _write_regions(regions, drawn)
     write_csv(out, table.rows, COLUMNS)

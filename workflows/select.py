@@ -32,13 +32,13 @@ def command(
     Example: `histograde select graded/ --count 20`
     """
     from workflows.gradings import write_csv
-    from workflows.review.opened import open_cases
+    from workflows.review.opened import opened_cases
     from workflows.review.proposals import keep_proposals, propose
     from wsi.store_url import store_location
 
-    engine = open_cases(run, database)
-    found = propose(engine, run, count, store_location(store or run / "features"))
-    keep_proposals(engine, found)
+    with opened_cases(run, database) as engine:
+        found = propose(engine, run, count, store_location(store or run / "features"))
+        keep_proposals(engine, found)
     place = out or run / "review" / "selection.csv"
     rows = [{name: value for name, value in asdict(one).items() if name != "case_id"} for one in found.cases]
     write_csv(place, rows, list(rows[0]))

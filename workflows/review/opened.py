@@ -1,5 +1,7 @@
 """The database of a run's desk for commands that need no server."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine, make_url
@@ -11,15 +13,20 @@ from workflows.review.migrate import migrate
 from wsi.errors import UsageError
 
 
-def open_cases(run: Path, database: str | None = None) -> Engine:
+@contextmanager
+def opened_cases(run: Path, database: str | None = None) -> Iterator[Engine]:
     """The database with the run's slides as cases; made if it is not there."""
     engine = open_engine(Settings(run.absolute(), database).database_url)
-    migrate(engine)
-    import_run(engine, run)
-    return engine
+    try:
+        migrate(engine)
+        import_run(engine, run)
+        yield engine
+    finally:
+        engine.dispose()
 
 
-def open_decided(run: Path, database: str | None = None) -> Engine:
+@contextmanager
+def opened_decided(run: Path, database: str | None = None) -> Iterator[Engine]:
     """The database of a desk that was opened before.
 
     Raises
@@ -31,5 +38,8 @@ def open_decided(run: Path, database: str | None = None) -> Engine:
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         raise UsageError(f"{run}: nobody has opened the desk of this run; start with `histograde review {run}`")
     engine = open_engine(url.render_as_string(hide_password=False))
-    migrate(engine)
-    return engine
+    try:
+        migrate(engine)
+        yield engine
+    finally:
+        engine.dispose()

@@ -1,5 +1,6 @@
 """The next cases to label: those that nobody has decided on, described by what a run knows of each slide."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,7 +120,8 @@ def _mean_feature(stores: StorePath, slide_id: str) -> np.ndarray | None:
 def _map_summary(run: Path, slide_id: str) -> np.ndarray | None:
     """Mean and highest evidence of each class, and how even the attention is, (2C + 1,); None without maps."""
     try:
-        with np.load(slide_folder(run, slide_id) / "scores.npz", allow_pickle=False) as scores:
+        data = (slide_folder(run, slide_id) / "scores.npz").read_bytes()
+        with np.load(io.BytesIO(data), allow_pickle=False) as scores:
             evidence, attention = scores["evidence"], scores["attention"]
         share = attention[attention > 0]
         even = np.exp(-(share * np.log(share)).sum()) / max(1, len(attention))
