@@ -19,6 +19,7 @@ from workflows.review.errors import answer_errors
 from workflows.review.guard import Guard
 from workflows.review.migrate import migrate
 from workflows.review.openapi import describe
+from workflows.review.quick_tiles import QuickTiles
 from workflows.review.request_log import RequestLog
 
 ROUTERS = ("case_api", "pixel_api", "page")
@@ -53,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     for name in ROUTERS:
         if find_spec(f"workflows.review.{name}") is not None:
             app.include_router(import_module(f"workflows.review.{name}").router)
-    for layer in (BodyLimit, RequestLog):
+    for layer in (QuickTiles, BodyLimit, RequestLog):
         app.add_middleware(layer)
     app.add_middleware(Guard, settings=settings)  # added last, so the first that a request meets
     return app
