@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from fastapi import FastAPI
 
 from workflows.review import auth_api, login_page, static_files
+from workflows.review.arrivals import Arrivals
 from workflows.review.body_limit import BodyLimit
 from workflows.review.case_import import import_run
 from workflows.review.database import open_engine
@@ -29,6 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
     engine = open_engine(settings.database_url)
     migrate(engine)
     import_run(engine, settings.run)
+    arrivals = Arrivals(engine, settings.run)
     desk = Desk(settings.run, engine, settings, Doors(engine, settings))
 
     @asynccontextmanager
@@ -36,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         if desk.shelf is not None:
             desk.shelf.close()
+        arrivals.close()
         engine.dispose()
 
     app = FastAPI(
@@ -43,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None, lifespan=lifespan,
     )  # fmt: skip
     app.state.desk = desk
+    app.state.arrivals = arrivals
     answer_errors(app)
     describe(app)
     for module in (auth_api, login_page, static_files):

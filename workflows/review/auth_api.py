@@ -1,21 +1,16 @@
 """Signing in and out, and who one is."""
 
-import math
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import update
 
-from workflows.review.accounts import users
-from workflows.review.database import writing
-from workflows.review.desk import Auth, Desk, Reader, Role, current_reader, desk_of
+from workflows.review.desk import Asking, Auth, Desk, Role, address_of, desk_of
 from workflows.review.doors import is_https
 from workflows.review.errors import DeskError, problems
-from workflows.review.passwords import hash_password, is_outdated, is_password
+from workflows.review.proof import prove
 from workflows.review.sessions import LONGEST_S, Visit, end_session, new_session
-from workflows.review.throttle import begin_try, forget_failures
-from workflows.review.users import find_user, set_password, sign_in_name
+from workflows.review.users import set_password
 from wsi.errors import UsageError
 
 router = APIRouter(prefix="/api", tags=["signing in"])
@@ -68,7 +63,7 @@ def login(said: Credentials, request: Request, response: Response) -> SignedIn:
     desk = desk_of(request)
     if desk.settings.no_auth:
         raise DeskError(404, "nobody signs in at this desk: it was started with --no-auth")
-    reader = _proved(desk, said, request.client.host if request.client else "")
+    reader = prove(desk, said.name, said.password, address_of(request))
     if old := request.cookies.get(desk.doors.cookie):
         end_session(desk.engine, old)
     token, csrf_token = new_session(desk.engine, reader.user_id)
@@ -81,13 +76,11 @@ def login(said: Credentials, request: Request, response: Response) -> SignedIn:
 
 
 @router.post("/logout")
-async def logout(request: Request, response: Response, reader: Annotated[Reader, Depends(current_reader)]) -> Done:
+def logout(request: Request, response: Response, reader: Asking) -> Done:
     """Sign out: the session ends on the server, so that a copy of its cookie is worth nothing."""
-    from starlette.concurrency import run_in_threadpool
-
     desk = desk_of(request)
     if reader.auth == "password":
-        await run_in_threadpool(end_session, desk.engine, request.cookies[desk.doors.cookie])
+        end_session(desk.engine, request.cookies[desk.doors.cookie])
         desk.doors.forget()
         response.delete_cookie(
             desk.doors.cookie, path="/", secure=is_https(desk.settings), httponly=True, samesite="strict"
@@ -103,38 +96,18 @@ async def me(request: Request) -> Me:
 
 
 @router.post("/password", responses=problems(401, 403, 422, 429))
-def change_password(said: NewPassword, request: Request, reader: Annotated[Reader, Depends(current_reader)]) -> Done:
+def change_password(said: NewPassword, request: Request, reader: Asking) -> Done:
     """Take another password; all sessions of the reader end, this one too."""
     desk = desk_of(request)
     if reader.auth != "password":
         raise DeskError(403, "a password is changed by who signed in with it")
-    _proved(desk, Credentials(name=reader.name, password=said.old), request.client.host if request.client else "")
+    prove(desk, reader.name, said.old, address_of(request))
     try:
         set_password(desk.engine, reader.name, said.new)
     except UsageError as error:
         raise DeskError(422, str(error)) from None
     desk.doors.forget()
     return Done()
-
-
-def _proved(desk: Desk, said: Credentials, address: str) -> Reader:
-    """The user whose name and password these are; 401 says no more than that they are not, 429 to wait."""
-    name = sign_in_name(said.name)
-    made = begin_try(desk.engine, name, address)
-    if made.wait_s > 0:
-        wait_s = math.ceil(made.wait_s)
-        raise DeskError(429, f"too many tries; wait {wait_s} s", {"Retry-After": str(wait_s)}, wait_s=wait_s)
-    with desk.engine.connect() as connection:
-        user = find_user(connection, name)
-    right = is_password(said.password, user["password_hash"] if user is not None else None)
-    if user is None or not right or user["disabled"]:
-        raise DeskError(401, "name or password is wrong", {"WWW-Authenticate": "Bearer"})
-    forget_failures(desk.engine, name, made)
-    if is_outdated(user["password_hash"]):
-        with writing(desk.engine) as connection:
-            kept = hash_password(said.password)
-            connection.execute(update(users).where(users.c.id == user["id"]).values(password_hash=kept))
-    return Reader(user["id"], user["name"], user["full_name"], user["role"], user["sees_patients"])
 
 
 def _me(desk: Desk, visit: Visit) -> Me:

@@ -37,9 +37,10 @@ from workflows.review.case_query import (
 from workflows.review.case_query import Query as CaseQuery
 from workflows.review.cases import case_row, describe, seen_by
 from workflows.review.decisions import Decision, decide
-from workflows.review.desk import Asking, Reader, desk_of, require
+from workflows.review.desk import Asking, Reader, address_of, desk_of, require
 from workflows.review.errors import problems
 from workflows.review.flags import Flag
+from workflows.review.signature import check_signature
 from workflows.review.signing import Signed
 from workflows.review.trail_head import head_file
 
@@ -86,6 +87,7 @@ def worklist(
 ) -> CaseList:
     """A page of the worklist. `counts` are of all states, whatever `state` is."""
     desk = desk_of(request)
+    request.app.state.arrivals.look()
     query = CaseQuery(q, state, predicted, flag, reader_name, sort, order, offset, limit)
     with desk.engine.connect() as connection:
         page = find_cases(connection, query, reader)
@@ -112,10 +114,10 @@ def one_case(request: Request, reader: Asking, case_id: Case) -> CaseDetail:
         (shown,) = describe(connection, [row], reader, desk.settings.double_reading)
         others = seen_by(connection, case_id, reader, desk.settings.double_reading)
         previous, following = neighbours(connection, row)
-        classes = tuple(json.loads(row["classes"]))
+        classes = tuple(row["graded"]["classes"])
         more = {
             "classes": classes,
-            "labels": class_labels(row["task"], classes),
+            "labels": class_labels(row["graded"]["task"], classes),
             "regions": [
                 one | {"class_name": one["class"], "mine": one["user_id"] == reader.user_id}
                 for one in regions.regions_of(connection, case_id)
@@ -139,10 +141,11 @@ def release_case(request: Request, reader: Asking, case_id: Case) -> None:
     claims.release(desk_of(request).engine, case_id, reader)
 
 
-@router.post("/cases/{case_id}/decisions", status_code=201, responses=problems(404, 409))
+@router.post("/cases/{case_id}/decisions", status_code=201, responses=problems(404, 409, 429))
 def decide_case(request: Request, reader: Asking, case_id: Case, body: DecisionBody) -> SignedEntry:
     """Sign a decision. The same request again gives the same entry; once answered it is on the disk."""
     desk = desk_of(request)
+    check_signature(desk, reader, body.password, address_of(request))
     gleason = body.gleason.patterns if body.gleason else None
     decision = Decision(body.action, body.grade, gleason, body.reason, body.comment, body.undoes)
     shown = body.shown.model_dump(exclude_none=True)

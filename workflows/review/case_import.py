@@ -5,70 +5,91 @@ of the model follows the run; what readers decided stays, and a case whose stand
 model is flagged `graded_again`. A slide that the run does not list any more keeps its row and its trail, unlisted.
 """
 
-import json
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
 
-from workflows.gradings import load_predictions
+from workflows.gradings import PREDICTIONS, load_predictions
 from workflows.review.database import writing
 from workflows.review.flags import flag_text, flags_of, mark_graded_again
-from workflows.review.rows import all_rows
-from workflows.review.tables import cases, readings
+from workflows.review.rows import Row, all_rows
+from workflows.review.tables import cases, facts, gradings, readings
+from workflows.review.trail import canonical
 from workflows.review.trail_lock import lock_writers
 from workflows.worklist import Place, rank_slides, uncertainty
 
-GRADED = [
-    column.name
-    for column in cases.columns
-    if column.name not in {"id", "proposed", "state", "decided_at", "disagreement"}
-]
-"""The columns that follow the run."""
+FOLLOWED = "predictions_sha256"
+"""The fact that says which table of the run the cases follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
     """How many cases are new, changed, and not in the run any more."""
 
-    new: int
-    changed: int
-    gone: int
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
 
 
 def import_run(engine: Engine, run: Path) -> Imported:
-    """Take over what `predictions.csv` says now. A table that says nothing new writes nothing.
+    """Take over what `predictions.csv` says now. A table that was taken over already is not read again.
 
     Raises
     ------
     UsageError
         If the table is missing or damaged.
     """
+    table = run / PREDICTIONS
+    digest = sha256(table.read_bytes()).hexdigest() if table.is_file() else ""
+    with engine.connect() as connection:
+        if digest and digest == connection.execute(select(facts.c.value).where(facts.c.name == FOLLOWED)).scalar():
+            return Imported()
     places = rank_slides(load_predictions(run))
     with writing(engine) as connection:
         lock_writers(connection)
-        models = _models_of_readings(connection)
-        found = {place.grading.slide_id: case_values(place, models) for place in places}
-        known = {row["slide_id"]: row for row in all_rows(connection, select(*(cases.c[name] for name in GRADED)))}
-        new = [values for slide_id, values in found.items() if slide_id not in known]
-        changed = [values for slide_id, values in found.items() if slide_id in known and known[slide_id] != values]
-        gone = [slide_id for slide_id, row in known.items() if row["present"] and slide_id not in found]
-        _write(connection, new, changed, gone)
+        done = _take_over(connection, places)
+        connection.execute(delete(facts).where(facts.c.name == FOLLOWED))
+        connection.execute(insert(facts).values(name=FOLLOWED, value=digest))
+    return done
+
+
+def _take_over(connection: Connection, places: list[Place]) -> Imported:
+    known = _known(connection)
+    models = _models_of_readings(connection)
+    found = {place.grading.slide_id: _values(place, models.get(place.grading.slide_id, set())) for place in places}
+    new = [values for slide_id, values in found.items() if slide_id not in known]
+    changed = [
+        {**values, "of_case": known[slide_id]["id"]}
+        for slide_id, values in found.items()
+        if slide_id in known and any(known[slide_id][name] != value for name, value in values.items())
+    ]
+    gone = [{"of_case": row["id"]} for slide_id, row in known.items() if row["present"] and slide_id not in found]
+    of_case = cases.c.id == bindparam("of_case")
+    if new:
+        _insert(connection, new, after=max((row["id"] for row in known.values()), default=0))
+    if changed:
+        names = [name for name in changed[0] if name not in {"of_case", "graded"}]
+        connection.execute(update(cases).where(of_case).values({name: bindparam(name) for name in names}), changed)
+        of_grading = gradings.c.case_id == bindparam("of_case")
+        connection.execute(update(gradings).where(of_grading).values(graded=bindparam("graded")), changed)
+    if gone:
+        connection.execute(update(cases).where(of_case).values(present=False), gone)
     return Imported(len(new), len(changed), len(gone))
 
 
-def _write(connection: Connection, new: list[dict], changed: list[dict], gone: list[str]) -> None:
-    if new:
-        connection.execute(insert(cases), [values | {"state": "new", "disagreement": False} for values in new])
-    of_slide = cases.c.slide_id == bindparam("of_slide")
-    if changed:
-        statement = update(cases).where(of_slide).values({name: bindparam(name) for name in GRADED})
-        connection.execute(statement, [values | {"of_slide": values["slide_id"]} for values in changed])
-    if gone:
-        connection.execute(
-            update(cases).where(of_slide).values(present=False), [{"of_slide": slide_id} for slide_id in gone]
-        )
+def _insert(connection: Connection, new: list[dict[str, Any]], after: int) -> None:
+    fresh = {"state": "new", "disagreement": False, "proposed": None, "decided_at": None}
+    rows = [{**values, **fresh, "id": after + number} for number, values in enumerate(new, start=1)]
+    connection.execute(insert(cases), [{name: row[name] for name in cases.c.keys()} for row in rows])  # noqa: SIM118
+    connection.execute(insert(gradings), [{"case_id": row["id"], "graded": row["graded"]} for row in rows])
+
+
+def _known(connection: Connection) -> dict[str, Row]:
+    joined = select(cases, gradings.c.graded).join(gradings, gradings.c.case_id == cases.c.id)
+    return {row["slide_id"]: row for row in all_rows(connection, joined)}
 
 
 def _models_of_readings(connection: Connection) -> dict[str, set[str]]:
@@ -80,33 +101,39 @@ def _models_of_readings(connection: Connection) -> dict[str, set[str]]:
     return models
 
 
-def case_values(place: Place, models: dict[str, set[str]]) -> dict[str, Any]:
+def _values(place: Place, models: set[str]) -> dict[str, Any]:
     """The columns of a case that follow the run."""
     one = place.grading
-    found = one.class_set
-    other_model = bool(models.get(one.slide_id, set()) - {one.model_id})
     return {
         "slide_id": one.slide_id,
         "patient_id": one.patient_id,
-        "task": one.task,
-        "classes": json.dumps(one.classes),
-        "probabilities": json.dumps(one.probabilities),
         "predicted": one.predicted,
         "predicted_index": one.classes.index(one.predicted),
+        "rank": place.rank,
+        "uncertainty": round(uncertainty(one), 6),
+        "tissue_mm2": one.tissue_mm2,
+        "flags": mark_graded_again(flag_text(flags_of(one)), bool(models - {one.model_id})),
+        "model_id": one.model_id,
+        "present": True,
+        "graded": canonical(_graded(place)),
+    }
+
+
+def _graded(place: Place) -> dict[str, Any]:
+    """What is shown of a grading beside the columns."""
+    one = place.grading
+    found = one.class_set
+    return {
+        "task": one.task,
+        "classes": one.classes,
+        "probabilities": one.probabilities,
         "label": one.label,
         "confidence": one.confidence,
         "calibrated": one.calibrated,
-        "held": json.dumps(found.held) if found else None,
-        "coverage": found.coverage if found else None,
+        "set": {"held": found.held, "coverage": found.coverage} if found else None,
         "set_text": one.set_text,
         "urgency": place.urgency,
-        "rank": place.rank,
-        "uncertainty": round(uncertainty(one), 6),
         "reason": place.reason,
-        "flags": mark_graded_again(flag_text(flags_of(one)), other_model),
         "tiles": one.tiles,
         "bad_tiles": one.bad_tiles,
-        "tissue_mm2": one.tissue_mm2,
-        "model_id": one.model_id,
-        "present": True,
     }

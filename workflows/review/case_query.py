@@ -8,8 +8,9 @@ two pages or none.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, or_, select, true
 
+from workflows.review.cases import case_rows
 from workflows.review.clock import utc_now
 from workflows.review.desk import Reader
 from workflows.review.errors import DeskError
@@ -31,6 +32,7 @@ Sort = Literal[
 Order = Literal["asc", "desc"]
 State = Literal["new", "open", "second_look", "accepted", "corrected", "rejected"]
 MOST_ROWS = 200
+FEW = 5000
 HIGHEST_FIRST = ("urgency", "uncertainty", "decided_at")
 
 _STATE_PLACE = case({state: place for place, state in enumerate(STATES)}, value=cases.c.state)
@@ -101,22 +103,24 @@ def find_cases(connection: Connection, query: Query, reader: Reader) -> Page:
     total = counts[query.state] if query.state else sum(counts.values())
     if query.state:
         wanted = and_(wanted, cases.c.state == query.state)
-    page = _ordered(select(cases.c.id).where(wanted), query).offset(query.offset).limit(query.limit)
+    if query.offset >= total:
+        return Page([], total, counts)
+    page = _ordered(select(cases.c.id).where(wanted), query, total).offset(query.offset).limit(query.limit)
     places = {case_id: place for place, case_id in enumerate(connection.execute(page).scalars())}
-    rows = all_rows(connection, select(cases).where(cases.c.id.in_(places)))
+    rows = case_rows(connection, places)
     return Page(sorted(rows, key=lambda row: places[row["id"]]), total, counts)
 
 
 def count_states(connection: Connection, wanted: ColumnElement[bool] | None = None) -> dict[str, int]:
     """How many listed cases are in each state."""
-    where = cases.c.present.is_(True) if wanted is None else wanted
+    where = cases.c.present == true() if wanted is None else wanted
     asked = select(cases.c.state, func.count()).where(where).group_by(cases.c.state)
     return dict.fromkeys(STATES, 0) | {str(row[0]): int(row[1]) for row in connection.execute(asked)}
 
 
 def _wanted(query: Query, reader: Reader) -> ColumnElement[bool]:
     """All conditions but the state."""
-    parts: list[ColumnElement[bool]] = [cases.c.present.is_(True)]
+    parts: list[ColumnElement[bool]] = [cases.c.present == true()]
     if query.q.strip():
         parts.append(_named(query.q.strip(), reader))
     if query.predicted is not None:
@@ -142,8 +146,11 @@ def _flagged(flag: str) -> ColumnElement[bool]:
     return cases.c.flags.contains(f" {flag} ", autoescape=True)
 
 
-def _ordered(asked: Select[Any], query: Query) -> Select[Any]:
+def _ordered(asked: Select[Any], query: Query, total: int) -> Select[Any]:
+    """In order; few cases are found first and sorted then, as walking the index of the order would look at all."""
     column = _SORTED[query.sort]
+    if total < FEW:
+        column = case((cases.c.id > 0, column))  # the same value, which no index has
     order = query.order or ("desc" if query.sort in HIGHEST_FIRST else "asc")
     falls = (order == "desc") != (query.sort == "urgency")  # rank 1 is the most urgent
     if query.sort in ("decided_at", "proposed"):
@@ -156,7 +163,7 @@ def _ordered(asked: Select[Any], query: Query) -> Select[Any]:
 
 def neighbours(connection: Connection, row: Row) -> tuple[int | None, int | None]:
     """The cases before and behind one by urgency."""
-    listed = cases.c.present.is_(True)
+    listed = cases.c.present == true()
     before = select(cases.c.id).where(listed, cases.c.rank < row["rank"]).order_by(cases.c.rank.desc()).limit(1)
     behind = select(cases.c.id).where(listed, cases.c.rank > row["rank"]).order_by(cases.c.rank).limit(1)
     return connection.execute(before).scalar(), connection.execute(behind).scalar()
@@ -164,7 +171,7 @@ def neighbours(connection: Connection, row: Row) -> tuple[int | None, int | None
 
 def siblings(connection: Connection, row: Row) -> list[Row]:
     """Other slides of the same patient."""
-    same = (cases.c.patient_id == row["patient_id"]) & (cases.c.id != row["id"]) & cases.c.present.is_(True)
+    same = (cases.c.patient_id == row["patient_id"]) & (cases.c.id != row["id"]) & cases.c.present == true()
     asked = select(cases.c.id, cases.c.slide_id).where(same).order_by(cases.c.slide_id).limit(MOST_ROWS)
     return all_rows(connection, asked)
 
@@ -182,7 +189,7 @@ def next_case(connection: Connection, reader: Reader, after: int | None = None) 
         (claims.c.case_id == cases.c.id) & (claims.c.until > utc_now()) & (claims.c.user_id != reader.user_id)
     )
     mine = exists().where((readings.c.case_id == cases.c.id) & (readings.c.user_id == reader.user_id))
-    waits = and_(cases.c.present.is_(True), cases.c.state.not_in(FINISHED), ~busy, ~mine, cases.c.id != (after or 0))
+    waits = and_(cases.c.present == true(), cases.c.state.not_in(FINISHED), ~busy, ~mine, cases.c.id != (after or 0))
     asked = select(cases.c.id).where(waits).order_by(cases.c.rank, cases.c.slide_id).limit(1)
     if after is not None:
         rank = select(cases.c.rank).where(cases.c.id == after).scalar_subquery()

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Engine, select
 from workflows.review.clock import utc_now
 from workflows.review.desk import Reader
 from workflows.review.errors import DeskError
-from workflows.review.rows import Row, all_rows, one_row
-from workflows.review.tables import cases, claims, readings
+from workflows.review.rows import Row, all_rows
+from workflows.review.tables import cases, claims, gradings, readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,16 @@ def slide_of(engine: Engine, case_id: int, run: Path) -> CaseSlide:
         return CaseSlide(case_id, case_row(connection, case_id)["slide_id"], run)
 
 
+def case_rows(connection: Connection, ids: Collection[int]) -> list[Row]:
+    """The rows of some cases in no order, with what the model says of them under `graded`."""
+    joined = select(cases, gradings.c.graded).join(gradings, gradings.c.case_id == cases.c.id)
+    rows = all_rows(connection, joined.where(cases.c.id.in_(ids)))
+    return [{**row, "graded": json.loads(row["graded"])} for row in rows]
+
+
 def case_row(connection: Connection, case_id: int) -> Row:
     """The row of a case; raises `DeskError` 404 if there is none."""
-    row = one_row(connection, select(cases).where(cases.c.id == case_id))
+    row = next(iter(case_rows(connection, [case_id])), None)
     if row is None:
         raise DeskError(404, f"there is no case {case_id}")
     return row
@@ -51,16 +58,13 @@ def describe(connection: Connection, rows: Sequence[Row], reader: Reader, blind:
 
 
 def _described(row: Row, reader: Reader, held: Row | None, read: Sequence[Row]) -> dict[str, Any]:
-    found = {"held": json.loads(row["held"]), "coverage": row["coverage"]} if row["held"] else None
     extra = [name for name in ("disagreement", "proposed") if row[name]]
-    same = ("slide_id", "rank", "predicted", "label", "confidence", "calibrated", "set_text", "urgency", "uncertainty")
-    more = ("reason", "tiles", "bad_tiles", "tissue_mm2", "model_id", "state", "decided_at", "disagreement", "proposed")
+    same = ("slide_id", "rank", "predicted", "uncertainty", "tissue_mm2", "model_id", "state", "decided_at")
     return {
         "case_id": row["id"],
-        **{name: row[name] for name in (*same, *more)},
+        **{name: row[name] for name in (*same, "disagreement", "proposed")},
+        **row["graded"],
         "patient_id": row["patient_id"] if reader.sees_patients else None,
-        "probabilities": json.loads(row["probabilities"]),
-        "set": found,
         "flags": row["flags"].split() + extra,
         "claimed_by": held["full_name"] if held else None,
         "claimed_by_me": bool(held and held["user_id"] == reader.user_id),

@@ -4,7 +4,6 @@ Who decides has the case in hand; a comment needs no claim, since it changes no 
 standing decision, or with the role of a reviewer another's.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -106,7 +105,7 @@ def _decide(decision: Decision, case: Row, acts: list[Act], reader: Reader) -> d
 
 
 def _check_grade(decision: Decision, case: Row) -> None:
-    classes = json.loads(case["classes"])
+    classes = case["graded"]["classes"]
     if decision.grade not in classes:
         raise DeskError(422, f"grade {decision.grade!r} is not one of {', '.join(classes)}")
     if decision.grade == case["predicted"]:
@@ -116,7 +115,7 @@ def _check_grade(decision: Decision, case: Row) -> None:
 def _check_gleason(decision: Decision, case: Row, grade: str | None) -> None:
     if decision.gleason is None:
         return
-    if case["task"] != "grade" or not set(json.loads(case["classes"])) <= GRADE_GROUPS:
+    if case["graded"]["task"] != "grade" or not set(case["graded"]["classes"]) <= GRADE_GROUPS:
         raise DeskError(422, "Gleason patterns go with grade groups, and this run has other classes")
     made = grade_group(*decision.gleason[:2])
     if made != grade:

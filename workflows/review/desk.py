@@ -107,6 +107,11 @@ def desk_of(request: Request) -> Desk:
     return desk
 
 
+def address_of(request: Request) -> str:
+    """The network address that a request came from."""
+    return request.client.host if request.client else ""
+
+
 async def current_reader(request: Request) -> Reader:
     """Who asks, by session cookie or bearer token: a FastAPI dependency.
 

@@ -14,41 +14,45 @@ cases = Table(
     Column("id", Integer, primary_key=True),
     Column("slide_id", String(255), nullable=False, unique=True),
     Column("patient_id", String(255), nullable=False),
-    Column("task", String(16), nullable=False),
-    Column("classes", Text, nullable=False),
-    Column("probabilities", Text, nullable=False),
     Column("predicted", String(255), nullable=False),
     Column("predicted_index", Integer, nullable=False),
-    Column("label", String(255), nullable=False),
-    Column("confidence", Double, nullable=False),
-    Column("calibrated", Boolean, nullable=False),
-    Column("held", Text),
-    Column("coverage", Double),
-    Column("set_text", String(255), nullable=False),
-    Column("urgency", Double, nullable=False),
     Column("rank", Integer, nullable=False),
     Column("uncertainty", Double, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("flags", String(255), nullable=False),
-    Column("tiles", Integer, nullable=False),
-    Column("bad_tiles", Integer, nullable=False),
     Column("tissue_mm2", Double, nullable=False),
+    Column("flags", String(255), nullable=False),
     Column("model_id", String(255), nullable=False),
     Column("present", Boolean, nullable=False),
     Column("proposed", Integer),
     Column("state", String(16), nullable=False),
     Column("decided_at", String(32)),
     Column("disagreement", Boolean, nullable=False),
-    Index("cases_by_rank", "rank", "slide_id"),
-    Index("cases_by_patient", "patient_id", "slide_id"),
-    Index("cases_by_predicted", "predicted_index", "slide_id"),
-    Index("cases_by_uncertainty", "uncertainty", "slide_id"),
-    Index("cases_by_tissue", "tissue_mm2", "slide_id"),
-    Index("cases_by_state", "state", "slide_id"),
-    Index("cases_by_decision", "decided_at", "slide_id"),
+    Index("cases_by_rank", "present", "rank", "slide_id"),
+    Index("cases_by_slide", "present", "slide_id"),
+    Index("cases_by_patient", "present", "patient_id", "slide_id"),
+    Index("cases_by_predicted", "present", "predicted_index", "slide_id"),
+    Index("cases_by_uncertainty", "present", "uncertainty", "slide_id"),
+    Index("cases_by_tissue", "present", "tissue_mm2", "slide_id"),
+    Index("cases_by_state", "present", "state", "rank"),
 )
-"""One row a graded slide. `flags` are words with a space before and after each; `present` is false for a slide that
-the run does not list any more; `rank` is the place by urgency and `proposed` that of `histograde select`."""
+"""One row a graded slide, with what the worklist is filtered and sorted by. `flags` are words with a space before and
+after each; `present` is false for a slide that the run does not list any more; `rank` is the place by urgency,
+`proposed` that by `histograde select`."""
+
+gradings = Table(
+    "gradings",
+    metadata,
+    Column("case_id", Integer, ForeignKey("cases.id"), primary_key=True, autoincrement=False),
+    Column("graded", Text, nullable=False),
+)
+"""All else that the model says of a case, as JSON. Apart from `cases`, so that a search has little to read."""
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What there is one of in a database: which table of the run the cases follow."""
 
 claims = Table(
     "claims",

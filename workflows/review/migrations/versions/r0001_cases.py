@@ -31,25 +31,12 @@ def _make_cases() -> None:
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("slide_id", sa.String(255), nullable=False, unique=True),
         sa.Column("patient_id", sa.String(255), nullable=False),
-        sa.Column("task", sa.String(16), nullable=False),
-        sa.Column("classes", sa.Text, nullable=False),
-        sa.Column("probabilities", sa.Text, nullable=False),
         sa.Column("predicted", sa.String(255), nullable=False),
         sa.Column("predicted_index", sa.Integer, nullable=False),
-        sa.Column("label", sa.String(255), nullable=False),
-        sa.Column("confidence", sa.Double, nullable=False),
-        sa.Column("calibrated", sa.Boolean, nullable=False),
-        sa.Column("held", sa.Text),
-        sa.Column("coverage", sa.Double),
-        sa.Column("set_text", sa.String(255), nullable=False),
-        sa.Column("urgency", sa.Double, nullable=False),
         sa.Column("rank", sa.Integer, nullable=False),
         sa.Column("uncertainty", sa.Double, nullable=False),
-        sa.Column("reason", sa.Text, nullable=False),
-        sa.Column("flags", sa.String(255), nullable=False),
-        sa.Column("tiles", sa.Integer, nullable=False),
-        sa.Column("bad_tiles", sa.Integer, nullable=False),
         sa.Column("tissue_mm2", sa.Double, nullable=False),
+        sa.Column("flags", sa.String(255), nullable=False),
         sa.Column("model_id", sa.String(255), nullable=False),
         sa.Column("present", sa.Boolean, nullable=False),
         sa.Column("proposed", sa.Integer),
@@ -57,16 +44,27 @@ def _make_cases() -> None:
         sa.Column("decided_at", sa.String(32)),
         sa.Column("disagreement", sa.Boolean, nullable=False),
     )
-    for name, column in (
-        ("rank", "rank"),
-        ("patient", "patient_id"),
-        ("predicted", "predicted_index"),
-        ("uncertainty", "uncertainty"),
-        ("tissue", "tissue_mm2"),
-        ("state", "state"),
-        ("decision", "decided_at"),
-    ):
-        op.create_index(f"cases_by_{name}", "cases", [column, "slide_id"])
+    for name, columns in INDEXES.items():
+        op.create_index(f"cases_by_{name}", "cases", ["present", *columns])
+    op.create_table(
+        "gradings",
+        sa.Column("case_id", sa.Integer, sa.ForeignKey("cases.id"), primary_key=True, autoincrement=False),
+        sa.Column("graded", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "facts", sa.Column("name", sa.String(64), primary_key=True), sa.Column("value", sa.Text, nullable=False)
+    )
+
+
+INDEXES = {
+    "rank": ("rank", "slide_id"),
+    "slide": ("slide_id",),
+    "patient": ("patient_id", "slide_id"),
+    "predicted": ("predicted_index", "slide_id"),
+    "uncertainty": ("uncertainty", "slide_id"),
+    "tissue": ("tissue_mm2", "slide_id"),
+    "state": ("state", "rank"),
+}
 
 
 def _make_trail() -> None:
