@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from fastapi.testclient import TestClient
 
 from workflows.review.app import create_app
 from workflows.review.desk import Desk, Role, Settings
+from workflows.review.passwords import hash_password
 from workflows.review.users import add_user
 
+hashed_once = lru_cache(hash_password)
 PASSWORD = "seven tiny brown owls"
 ADDRESS = "http://127.0.0.1:8765"
 
@@ -29,8 +33,9 @@ def desk_at(client: TestClient) -> Desk:
 
 
 def user(client: TestClient, name: str, role: Role = "reader", **more: Any) -> str:
-    """Make a user with the password of all tests; gives the name."""
-    add_user(desk_at(client).engine, name, role, PASSWORD, **more)
+    """Make a user with the password of all tests, which is hashed once; gives the name."""
+    with patch("workflows.review.users.hash_password", hashed_once):
+        add_user(desk_at(client).engine, name, role, PASSWORD, **more)
     return name
 
 
