@@ -68,7 +68,9 @@ def preview(request: Request, case_id: Case, reader: Asking) -> Response:
             return Response(status_code=304, headers=headers)
         return Response(small_picture(path, changed_ns), media_type="image/jpeg", headers=headers)
     except OSError as error:
-        raise DeskError(404, f"thumbnail.jpg of case {case_id} is not in the run's folder ({error.strerror})") from error
+        raise DeskError(
+            404, f"thumbnail.jpg of case {case_id} is not in the run's folder ({error.strerror})"
+        ) from error
 
 
 @lru_cache(maxsize=1000)
