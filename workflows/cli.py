@@ -28,6 +28,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("workflows.compare", "Two models on the same slides: the difference, its interval, and a paired test."),
     "review": ("workflows.review_desk", "The desk in a browser: readers go through a run's slides and decide."),
     "desk-users": ("workflows.desk_users", "Who may sign in at the desk of a run: list, add, lock out, tokens."),
+    "labels": ("workflows.labels", "What readers decided at the desk, as labels for train."),
+    "select": ("workflows.select", "Which slides to label next: uncertain ones, unlike each other."),
     "render": ("workflows.render", "The heatmaps of a run again, from its stored scores."),
     "report": ("workflows.report", "The report of a run again, from its stored scores."),
     "index": ("workflows.index", "What lies in a folder of stores: a table, and one Parquet file for all of them."),

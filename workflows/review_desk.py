@@ -8,6 +8,8 @@ import typer
 if TYPE_CHECKING:
     from workflows.review.desk import Settings
 
+EXIT_BROKEN = 1
+
 DATABASE = typer.Option(
     metavar="URL",
     help="Where decisions are kept: a SQLAlchemy URL, postgresql+psycopg://... for example. "
@@ -48,6 +50,10 @@ def command(
         str | None,
         typer.Option(metavar="URL", help="Where readers find the desk behind a proxy: https://desk.example"),
     ] = None,
+    check_trail: Annotated[
+        bool,
+        typer.Option("--check-trail", help="Open nothing: say whether the audit trail is whole.", metavar=""),
+    ] = False,
     open_browser: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the desk in this machine's browser.")
     ] = False,
@@ -60,6 +66,9 @@ def command(
     """
     from workflows.review.desk import Settings
 
+    if check_trail:
+        _check_trail(run, database)
+        return
     asked = Settings(
         run=run.absolute(),
         database=database,
@@ -74,6 +83,21 @@ def command(
     )
     _check(asked)
     _open_desk(asked, open_browser)
+
+
+def _check_trail(run: Path, database: str | None) -> None:
+    """Walk the chain of entries; exit code 1 and the first bad one if something was changed behind the desk."""
+    from workflows.review.opened import opened_decided
+    from workflows.review.trail import check
+    from workflows.review.trail_head import head_file
+
+    with opened_decided(run, database) as engine:
+        found = check(engine, head_file(run))
+    if found.sound:
+        typer.echo(f"the trail is whole: {found.entries:,} entries, each after the one before")
+        return
+    typer.echo(f"the trail is broken at entry {found.first_broken}: {found.problem}", err=True)
+    raise typer.Exit(EXIT_BROKEN)
 
 
 def _reader_name(reader: str | None, no_auth: bool) -> str:

@@ -144,12 +144,15 @@ class LevelView:
     ----------
     level, reduce : int
         The level, and how many times smaller it is decoded.
+    whole : bool
+        Leave out reduced pixels that the level fills in part only; those beside them stand in.
     """
 
-    def __init__(self, info: SlideInfo, level: int, reduce: int = 1):
+    def __init__(self, info: SlideInfo, level: int, reduce: int = 1, *, whole: bool = False):
         dx, dy = info.level_downsample(level)
         self.scale = dx * reduce, dy * reduce
-        self._size_px = tuple(-(-size // reduce) for size in info.level_sizes_px[level])
+        up = 0 if whole else reduce - 1
+        self._size_px = tuple(max(1, (size + up) // reduce) for size in info.level_sizes_px[level])
 
     def window(
         self,
@@ -213,7 +216,7 @@ def read_scaled(
     size_px: tuple[int, int],
     *,
     level: int | None = None,
-    keep: bool = True,
+    shown: bool = False,
 ) -> np.ndarray:
     """Read a level-0 rectangle at any scale, area-averaged from the best level, in bounded memory.
 
@@ -223,8 +226,9 @@ def read_scaled(
         Fractional level-0 pixels.
     size_px : (w, h)
         Size of the result.
-    keep : bool
-        As in `read_window`.
+    shown : bool
+        For people who look at it, and may soon look elsewhere: nothing is kept for neighbours, and at the far edges no
+        pixel is taken that a reduction makes half of what is not of the slide.
 
     Returns
     -------
@@ -241,7 +245,7 @@ def read_scaled(
     if level is None:
         level = slide.info.best_level(downsample)
     reduce = best_reduction(slide, level, np.array([[x, y]]), (w, h), size_px)
-    view = LevelView(slide.info, level, reduce)
+    view = LevelView(slide.info, level, reduce, whole=shown)
     dx, dy = view.scale
     per_row = max(1.0, (w / dx) * (h / dy) / size_px[1])
     rows = max(1, int(MAX_BAND_PX / per_row))
@@ -252,6 +256,6 @@ def read_scaled(
         height, width = part.shape[:2]
         band = (x + w * left / size_px[0], y + h * top / size_px[1], w * width / size_px[0], h * height / size_px[1])
         window = view.window(band)
-        pixels = read_window(slide, level, window.left, window.top, window.width, window.height, reduce, keep=keep)
+        pixels = read_window(slide, level, window.left, window.top, window.width, window.height, reduce, keep=not shown)
         part[...] = resize_rect(pixels, window.rect, (width, height))
     return out

@@ -102,7 +102,7 @@ def read_tile(slide: Slide, pyramid: TilePyramid, tile: PyramidTile) -> np.ndarr
         If pixels under it cannot be decoded.
     """
     _, _, w, h = pyramid.tile_rect(tile)
-    return read_scaled(slide, pyramid.rect_px0(tile), (w, h), keep=False)
+    return read_scaled(slide, pyramid.rect_px0(tile), (w, h), shown=True)
 
 
 __all__ = ["PyramidTile", "TilePyramid", "pyramid_of", "read_tile"]

@@ -86,6 +86,29 @@ def test_a_desk_that_does_not_open(type_in, arguments: list[str], said: str) -> 
     assert said in err
 
 
+def test_the_trail_is_checked_without_a_server(type_in, run: Path) -> None:
+    from sqlalchemy import create_engine, text
+
+    from tests.workflows.review.at_the_desk import open_desk
+
+    code, _, err = type_in("review", "--check-trail")
+    assert (code, "nobody has opened" in err) == (2, True)
+    with open_desk(run, no_auth=True) as client:
+        for number in range(3):
+            said = {"request_id": f"6a1f0c62-1d1b-4c0e-9a55-0d7a8a1f1a{number:02d}", "action": "comment", "shown": {}}
+            assert client.post("/api/cases/1/decisions", json={**said, "comment": "looked"}).status_code == 201
+    code, out, _ = type_in("review", "--check-trail")
+    assert (code, "3 entries" in out) == (0, True)
+    engine = create_engine(f"sqlite:///{run / 'review' / 'review.sqlite'}")
+    with engine.begin() as connection:
+        for (name,) in connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).all():
+            connection.execute(text(f"DROP TRIGGER {name}"))
+        connection.execute(text("UPDATE entries SET at = '2020-01-01' WHERE seq = 2"))
+    engine.dispose()
+    code, _, err = type_in("review", "--check-trail")
+    assert (code, "entry 2" in err) == (1, True)
+
+
 def test_a_folder_that_is_no_run(type_in, tmp_path: Path, run: Path) -> None:
     (run / "run.json").unlink()
     for verb in ("review", "desk-users"):

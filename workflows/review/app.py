@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from fastapi import FastAPI
 
 from workflows.review import auth_api, login_page, static_files
+from workflows.review.arrivals import Arrivals
 from workflows.review.body_limit import BodyLimit
 from workflows.review.case_import import import_run
 from workflows.review.database import open_engine
@@ -18,6 +19,7 @@ from workflows.review.errors import answer_errors
 from workflows.review.guard import Guard
 from workflows.review.migrate import migrate
 from workflows.review.openapi import describe
+from workflows.review.quick_tiles import QuickTiles
 from workflows.review.request_log import RequestLog
 
 ROUTERS = ("case_api", "pixel_api", "page")
@@ -28,6 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
     engine = open_engine(settings.database_url)
     migrate(engine)
     import_run(engine, settings.run)
+    arrivals = Arrivals(engine, settings.run)
     desk = Desk(settings.run, engine, settings, Doors(engine, settings))
 
     @asynccontextmanager
@@ -35,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         if desk.shelf is not None:
             desk.shelf.close()
+        arrivals.close()
         engine.dispose()
 
     app = FastAPI(
@@ -42,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None, lifespan=lifespan,
     )  # fmt: skip
     app.state.desk = desk
+    app.state.arrivals = arrivals
     answer_errors(app)
     describe(app)
     for module in (auth_api, login_page, static_files):
@@ -49,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     for name in ROUTERS:
         if find_spec(f"workflows.review.{name}") is not None:
             app.include_router(import_module(f"workflows.review.{name}").router)
-    for layer in (BodyLimit, RequestLog):
+    for layer in (QuickTiles, BodyLimit, RequestLog):
         app.add_middleware(layer)
     app.add_middleware(Guard, settings=settings)  # added last, so the first that a request meets
     return app

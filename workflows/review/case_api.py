@@ -87,6 +87,7 @@ def worklist(
 ) -> CaseList:
     """A page of the worklist. `counts` are of all states, whatever `state` is."""
     desk = desk_of(request)
+    request.app.state.arrivals.look()
     query = CaseQuery(q, state, predicted, flag, reader_name, sort, order, offset, limit)
     with desk.engine.connect() as connection:
         page = find_cases(connection, query, reader)

@@ -1,5 +1,6 @@
 """What the run keeps of its slides, read once and kept while it stays as it is: the desk's source of maps."""
 
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -65,7 +66,7 @@ class GradedSlides:
             if (found := self._kept.get(slide_id)) is None:
                 return None
             self._kept.move_to_end(slide_id)
-        return found[1] if found[0] == self._stamp(slide_id) else None
+        return found[1] if found[0] == _stamp(found[1].folder) else None
 
     def get(self, slide_id: str) -> KeptSlide:
         """A graded slide.
@@ -77,7 +78,8 @@ class GradedSlides:
         """
         if (kept := self.known(slide_id)) is not None:
             return kept
-        stamp = self._stamp(slide_id)
+        folder = slide_folder(self._run, slide_id)
+        stamp = _stamp(folder)
         graded = _without_pictures(load_slide(self._run, slide_id))
         self._model = self._model or load_model(self._run)
         slide_maps = graded.maps(self._model)
@@ -87,7 +89,7 @@ class GradedSlides:
             for name, channel in zip(names, slide_maps.channels, strict=True)
         }
         version = sha256(repr((slide_id, stamp)).encode()).hexdigest()[:VERSION_DIGITS]
-        kept = KeptSlide(graded, slide_maps, maps, slide_folder(self._run, slide_id), version)
+        kept = KeptSlide(graded, slide_maps, maps, folder, version)
         with self._lock:
             self._kept[slide_id] = stamp, kept
             self._kept.move_to_end(slide_id)
@@ -95,12 +97,14 @@ class GradedSlides:
                 self._kept.popitem(last=False)
         return kept
 
-    def _stamp(self, slide_id: str) -> tuple[int, int]:
-        try:
-            found = (slide_folder(self._run, slide_id) / "slide.json").stat()
-        except OSError:
-            return 0, 0
-        return found.st_mtime_ns, found.st_ino
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    """Of the file that is written last of a slide's; it is replaced where the slide is graded again."""
+    try:
+        found = os.stat(f"{folder}/slide.json")
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_ino
 
 
 def _without_pictures(graded: GradedSlide) -> GradedSlide:

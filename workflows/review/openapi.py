@@ -29,6 +29,21 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+KINDS = {
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".tiff": "image/tiff",
+    ".geojson": "application/geo+json",
+}
+"""What an answer is that is not JSON, by the end of its address."""
+
+
+def _name_kind(path: str, answer: dict[str, Any]) -> None:
+    for end, kind in KINDS.items():
+        if path.endswith(end):
+            answer["content"] = {kind: {}}
+
+
 def _described(app: FastAPI) -> dict[str, Any]:
     desk: Desk = app.state.desk
     found = get_openapi(title=app.title, version=app.version, description=ABOUT, routes=app.routes)
@@ -45,6 +60,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     for path, operations in found["paths"].items():
         for operation in operations.values():
             operation["responses"]["default"] = problem
+            _name_kind(path, operation["responses"].get("200", {}))
             if "422" in operation["responses"]:
                 operation["responses"]["422"] = problem
             if path not in OPEN and not desk.settings.no_auth:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse
+from fastapi.routing import APIRoute
 
 from workflows.review.desk import Asking, desk_of
 from workflows.review.errors import DeskError, problems
@@ -163,4 +164,8 @@ async def _kept_file(request: Request, case_id: int, name: str, kind: str) -> Re
         raise DeskError(404, f"{name} is not in the run's folder any more ({error.strerror})") from error
 
 
-__all__ = ["router"]
+for _route in [route for route in router.routes if isinstance(route, APIRoute)]:
+    path = _route.path.removeprefix(router.prefix)
+    router.add_api_route(path, _route.endpoint, methods=["HEAD"], include_in_schema=False, response_model=None)
+
+__all__ = ["map_tile", "router", "tile"]

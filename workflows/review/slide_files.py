@@ -15,7 +15,7 @@ from workflows.results import slide_folder
 from workflows.run_sources import load_sources
 from workflows.source_hash import NOTE, Stamp, remember_hash, source_stamp
 from workflows.sources import SlideSource, find_slides
-from wsi.errors import SlideChangedError, VanishedSlideError
+from wsi.errors import SlideChangedError, UsageError, VanishedSlideError
 from wsi.slide import Slide, SlideInfo, hash_slide
 from wsi.tile_pyramid import TilePyramid, pyramid_of
 
@@ -64,14 +64,20 @@ class SlideFiles:
 
     @cached_property
     def _recorded(self) -> Mapping[str, SlideSource]:
-        return load_sources(self._run)
+        try:
+            return load_sources(self._run)
+        except UsageError:  # names folders of this machine; that nothing is known is what matters to a reader
+            return {}
 
     @cached_property
     def _in_moved(self) -> Mapping[str, SlideSource]:
         """By slide_id and by the file's name: a slide may have been given its id by a list."""
         if self._moved is None:
             return {}
-        found = find_slides([self._moved])
+        try:
+            found = find_slides([self._moved])
+        except UsageError:  # as above
+            return {}
         return {one.path.name: one for one in found} | {one.slide_id: one for one in found}
 
     @cached_property
@@ -89,8 +95,6 @@ class SlideFiles:
         ------
         VanishedSlideError
             If it is at none of the places where it may be.
-        UsageError
-            If the list of the run, or the folder that was given, cannot be read.
         """
         recorded = self._recorded.get(slide_id)
         if recorded is not None:
@@ -103,7 +107,11 @@ class SlideFiles:
         for name in names:
             if (found := self._in_moved.get(name)) is not None:
                 return replace(found, slide_id=slide_id)
-        looked = "the place it was graded from" if recorded else "the run (it keeps no list of its slides)"
+        looked = (
+            "the place it was graded from"
+            if recorded
+            else "a place the run knows (it keeps no list of slides)"
+        )
         if self._moved is not None:
             looked += f" or in {self._moved.name}"
         raise VanishedSlideError(

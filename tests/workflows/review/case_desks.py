@@ -15,6 +15,8 @@ CLASSES = ("0", "1", "2", "3", "4", "5")
 ANNA = Reader(1, "anna", "Dr. Anna Grey", "reader", sees_patients=True)
 BEN = Reader(2, "ben", "Dr. Ben Moss", "reader", sees_patients=False)
 CLARA = Reader(3, "clara", "Dr. Clara Fern", "reviewer", sees_patients=True)
+OPENED: list[Engine] = []
+"""What the tests of cases have opened; `conftest.py` closes it."""
 
 
 def grading(slide_id: str, predicted: int = 3, sure: float = 0.8, **changes: object) -> Grading:
@@ -52,6 +54,7 @@ def save_gradings(run: Path, *gradings: Grading) -> Path:
 def open_cases(run: Path, url: str | None = None) -> Engine:
     """The database of a run, with its slides as cases."""
     engine = open_engine(url or f"sqlite:///{run}/review/review.sqlite")
+    OPENED.append(engine)
     migrate(engine)
     import_run(engine, run)
     return engine

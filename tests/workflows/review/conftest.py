@@ -1,10 +1,20 @@
-"""What the browser tests share: one browser, and one desk over three drawn slides."""
+"""What tests of the desk share: databases that are closed; for the browser tests one browser and one desk."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.workflows.review.case_desks import OPENED
+
+
+@pytest.fixture(autouse=True)
+def databases_are_closed() -> Iterator[None]:
+    """Close what a test has opened by `open_cases`."""
+    yield
+    while OPENED:
+        OPENED.pop().dispose()
 
 
 @pytest.fixture(scope="module")

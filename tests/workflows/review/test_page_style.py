@@ -1,4 +1,4 @@
-"""The pages without a browser: what the policy forbids is not in them, text has contrast, patterns make the right group."""
+"""The pages without a browser: nothing in them that the policy forbids, contrast of text, groups of patterns."""
 
 import re
 from itertools import product
