@@ -22,7 +22,7 @@ from workflows.review.openapi import describe
 from workflows.review.quick_tiles import QuickTiles
 from workflows.review.request_log import RequestLog
 
-ROUTERS = ("case_api", "pixel_api", "page")
+ROUTERS = ("case_api", "pixel_api", "export_api", "page")
 
 
 def create_app(settings: Settings) -> FastAPI:
