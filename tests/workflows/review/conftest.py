@@ -56,9 +56,9 @@ CASES = {"alpha": 5, "beta": 4, "gamma": 4, "delta": 3, "epsilon": 3, "zeta": 2,
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a desk over `CASES`, all of one drawn picture; each test has cases of its own."""
-    from tests.workflows.review.browser_desk import draw_slide, grade, save_graded, serve_desk
+def desk_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `CASES`, all of one drawn picture."""
+    from tests.workflows.review.browser_desk import draw_slide, grade, save_graded
 
     folder = tmp_path_factory.mktemp("desk")
     path = draw_slide(folder / "drawn.svs", (2000, 1600), 0.25, (600, 500, 448, 448))
@@ -68,5 +68,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         grade(path, corners, slide_id=name, patient_id=patients.get(name, f"patient-{name}"), predicted=group)
         for name, group in CASES.items()
     ]
-    with serve_desk(save_graded(folder / "run", [(path, one) for one in slides])) as address:
+    return save_graded(folder / "run", [(path, one) for one in slides])
+
+
+@pytest.fixture(scope="module")
+def desk(desk_run: Path) -> Iterator[str]:
+    """The address of a desk over `desk_run`; each test has cases of its own."""
+    from tests.workflows.review.browser_desk import serve_desk
+
+    with serve_desk(desk_run) as address:
         yield address

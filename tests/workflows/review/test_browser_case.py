@@ -1,11 +1,15 @@
 """One case in a real browser: looked at, marked, decided, signed, undone; by two readers; with the desk away."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shapely.geometry import shape
+
+from workflows import labels
 
 pytestmark = pytest.mark.browser
 
@@ -31,7 +35,9 @@ def pixels(reader: Any) -> bytes:
     return str(reader.page.evaluate(drawn)).encode()
 
 
-def test_from_the_first_look_to_a_signed_correction(visitor: Callable[..., Any], desk: str) -> None:
+def test_from_the_first_look_to_a_signed_correction(
+    visitor: Callable[..., Any], desk: str, desk_run: Path, tmp_path: Path
+) -> None:
     reader = visitor(desk).sign_in().open_case("gamma")
     page = reader.page
     assert page.inner_text(".verdict .big").replace("\xa0", " ") == "Grade group 4"
@@ -74,6 +80,12 @@ def test_from_the_first_look_to_a_signed_correction(visitor: Callable[..., Any],
     signed = page.evaluate("(address) => fetch(address).then((answer) => answer.json())", address)[-1]
     assert signed["payload"]["comment"] == "cribriform"
     assert (signed["shown"]["map"], signed["shown"]["threshold"]) == ("attention", 0.6)
+
+    labels.command(desk_run, tmp_path / "labels.csv", tmp_path / "drawn", None)
+    (row,) = [one for one in csv.DictReader((tmp_path / "labels.csv").open()) if one["slide_id"] == "gamma"]
+    assert (row["label"], row["patient_id"]) == ("3", "patient-gamma")
+    (drawn,) = json.loads((tmp_path / "drawn" / "gamma.geojson").read_text())["features"]
+    assert shape(drawn["geometry"]).area > 100 * 100
 
     page.reload()
     reader.wait_for_slide()
