@@ -47,12 +47,13 @@ class Browser:
     async def _get(self, path: str) -> None:
         async with self._room:
             began = time.perf_counter()
+            asked = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n{self._headers}\r\n".encode()
             link = self._free.pop()
-            if link is None:
+            head = await _asked(link, asked) if link is not None else b""
+            if link is None or not head:  # a server may close a connection that was idle
                 link = await asyncio.open_connection("127.0.0.1", self._port)
+                head = await _asked(link, asked)
             reader, writer = link
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n{self._headers}\r\n".encode())
-            head = await reader.readuntil(b"\r\n\r\n")
             lines = head.lower().split(b"\r\n")
             length = next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
             await reader.readexactly(length)
@@ -69,6 +70,15 @@ class Browser:
         for link in self._free:
             if link is not None:
                 link[1].close()
+
+
+async def _asked(link: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes) -> bytes:
+    """Send a request; the head of its answer, empty if the connection was closed."""
+    try:
+        link[1].write(request)
+        return await link[0].readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return b""
 
 
 def browse(port: int, headers: str, walks: list[Iterator[list[str]]], most_s: float, every_s: float = 0.0) -> Taken:

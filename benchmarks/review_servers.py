@@ -17,13 +17,11 @@ from pathlib import Path
 
 def serve_desk(run: Path, port: int) -> None:
     """The review desk as `histograde review` starts it."""
-    import uvicorn
-
     from workflows.review.app import create_app
     from workflows.review.desk import Settings
+    from workflows.review.serving import listen, serve
 
-    app = create_app(Settings(run, port=port))
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False)
+    serve(create_app(Settings(run, port=port)), listen("127.0.0.1", port), lambda: None)
 
 
 def serve_deepzoom(folder: Path, port: int, keep_alive: bool) -> None:

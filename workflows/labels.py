@@ -34,9 +34,9 @@ def command(
 
     with opened_decided(run, database) as engine:
         table = label_table(engine, run)
-        drawn = region_files(engine, table) if regions is not None else {}
     if not table.rows:
         raise UsageError(f"{run}: no decision stands that gives a label ({_left_out(table)}); decide on some slides")
+    drawn = region_files(table) if regions is not None else {}
     if regions is not None:
         _write_regions(regions, drawn)
     write_csv(out, table.rows, COLUMNS)

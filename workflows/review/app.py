@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from workflows.review import auth_api, case_api, login_page, page, pixel_api, static_files
+from workflows.review import auth_api, case_api, export_api, login_page, page, pixel_api, static_files
 from workflows.review.arrivals import Arrivals
 from workflows.review.body_limit import BodyLimit
 from workflows.review.case_import import import_run
@@ -20,7 +20,15 @@ from workflows.review.openapi import describe
 from workflows.review.quick_tiles import QuickTiles
 from workflows.review.request_log import RequestLog
 
-ROUTERS = (auth_api.router, case_api.router, pixel_api.router, page.router, login_page.router, static_files.router)
+ROUTERS = (
+    auth_api.router,
+    case_api.router,
+    pixel_api.router,
+    export_api.router,
+    page.router,
+    login_page.router,
+    static_files.router,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:

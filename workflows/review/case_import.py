@@ -24,6 +24,9 @@ from workflows.worklist import Place, rank_slides, uncertainty
 FOLLOWED = "predictions_sha256"
 """The fact that says which table of the run the cases follow."""
 
+FOLLOWING = frozenset(cases.c.keys()) - {"id", "proposed", "state", "decided_at", "disagreement"}
+"""Columns of a case that follow the run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Imported:
@@ -61,23 +64,36 @@ def _take_over(connection: Connection, places: list[Place]) -> Imported:
     models = _models_of_readings(connection)
     found = {place.grading.slide_id: _values(place, models.get(place.grading.slide_id, set())) for place in places}
     new = [values for slide_id, values in found.items() if slide_id not in known]
-    changed = [
-        {**values, "of_case": known[slide_id]["id"]}
+    changed = {
+        slide_id: {name for name, value in values.items() if known[slide_id][name] != value}
         for slide_id, values in found.items()
-        if slide_id in known and any(known[slide_id][name] != value for name, value in values.items())
-    ]
+        if slide_id in known
+    }
     gone = [{"of_case": row["id"]} for slide_id, row in known.items() if row["present"] and slide_id not in found]
-    of_case = cases.c.id == bindparam("of_case")
     if new:
         _insert(connection, new, after=max((row["id"] for row in known.values()), default=0))
-    if changed:
-        names = [name for name in changed[0] if name not in {"of_case", "graded"}]
-        connection.execute(update(cases).where(of_case).values({name: bindparam(name) for name in names}), changed)
-        of_grading = gradings.c.case_id == bindparam("of_case")
-        connection.execute(update(gradings).where(of_grading).values(graded=bindparam("graded")), changed)
+    _write_changes(connection, {known[slide_id]["id"]: (found[slide_id], names) for slide_id, names in changed.items()})
     if gone:
+        of_case = cases.c.id == bindparam("of_case")
         connection.execute(update(cases).where(of_case).values(present=False), gone)
-    return Imported(len(new), len(changed), len(gone))
+    return Imported(len(new), sum(map(bool, changed.values())), len(gone))
+
+
+def _write_changes(connection: Connection, changed: dict[int, tuple[dict[str, Any], set[str]]]) -> None:
+    """Write the values of cases of which some differ: a new slide moves the ranks of many, and little else."""
+    for table, key, columns, wanted in (
+        (cases, cases.c.id, {"rank"}, lambda names: names & FOLLOWING == {"rank"}),
+        (cases, cases.c.id, FOLLOWING, lambda names: names & FOLLOWING - {"rank"}),
+        (gradings, gradings.c.case_id, {"graded"}, lambda names: "graded" in names),
+    ):
+        rows = [
+            {"of_case": case_id, **{name: values[name] for name in columns}}
+            for case_id, (values, names) in changed.items()
+            if wanted(names)
+        ]
+        if rows:
+            statement = update(table).where(key == bindparam("of_case"))
+            connection.execute(statement.values({name: bindparam(name) for name in columns}), rows)
 
 
 def _insert(connection: Connection, new: list[dict[str, Any]], after: int) -> None:

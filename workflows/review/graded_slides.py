@@ -13,8 +13,10 @@ from workflows.gradings import ModelSummary, load_model
 from workflows.results import GradedSlide, load_slide, slide_folder
 from wsi.heatmap import Channel, Heatmap, SlideMaps
 
-KEPT_SLIDES = 32
-"""Slides of 100,000 tiles and six classes take about 6 MB each."""
+KEPT_SLIDES = 64
+"""More than the readers of a desk look at together. One of 20,000 tiles and six classes takes about 2 MB."""
+
+Stamp = tuple[int, int]
 
 VERSION_DIGITS = 16
 NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
@@ -42,13 +44,18 @@ class MapOfSlide:
 
 @dataclass(frozen=True, slots=True)
 class KeptSlide:
-    """A graded slide, its maps by their names in addresses, and its folder in the run with a version of its files."""
+    """A graded slide, its maps by their names in addresses, and its folder in the run with the stamp of its files."""
 
     graded: GradedSlide
     slide_maps: SlideMaps
     maps: dict[str, MapOfSlide]
     folder: Path
-    version: str
+    stamp: Stamp
+
+    @property
+    def version(self) -> str:
+        """Another wherever `grade` has written the slide's files anew."""
+        return sha256(repr((self.graded.info.slide_id, self.stamp)).encode()).hexdigest()[:VERSION_DIGITS]
 
 
 class GradedSlides:
@@ -57,7 +64,8 @@ class GradedSlides:
     def __init__(self, run: Path):
         self._run = run
         self._model: ModelSummary | None = None
-        self._kept: OrderedDict[str, tuple[tuple[int, int], KeptSlide]] = OrderedDict()
+        self._kept: OrderedDict[str, KeptSlide] = OrderedDict()
+        self._reading = [threading.Lock() for _ in range(16)]
         self._lock = threading.Lock()
 
     def known(self, slide_id: str) -> KeptSlide | None:
@@ -66,7 +74,7 @@ class GradedSlides:
             if (found := self._kept.get(slide_id)) is None:
                 return None
             self._kept.move_to_end(slide_id)
-        return found[1] if found[0] == _stamp(found[1].folder) else None
+        return found if found.stamp == stamp_of(found.folder) else None
 
     def get(self, slide_id: str) -> KeptSlide:
         """A graded slide.
@@ -76,10 +84,12 @@ class GradedSlides:
         UsageError
             If the run does not hold it, or a part of it is damaged.
         """
-        if (kept := self.known(slide_id)) is not None:
-            return kept
+        with self._reading[hash(slide_id) % len(self._reading)]:  # read once for all tiles of the first view
+            return self.known(slide_id) or self._read(slide_id)
+
+    def _read(self, slide_id: str) -> KeptSlide:
         folder = slide_folder(self._run, slide_id)
-        stamp = _stamp(folder)
+        stamp = stamp_of(folder)
         graded = _without_pictures(load_slide(self._run, slide_id))
         self._model = self._model or load_model(self._run)
         slide_maps = graded.maps(self._model)
@@ -88,17 +98,16 @@ class GradedSlides:
             name: MapOfSlide(name, channel, slide_maps.heatmap(channel), _version(graded, channel))
             for name, channel in zip(names, slide_maps.channels, strict=True)
         }
-        version = sha256(repr((slide_id, stamp)).encode()).hexdigest()[:VERSION_DIGITS]
-        kept = KeptSlide(graded, slide_maps, maps, folder, version)
+        kept = KeptSlide(graded, slide_maps, maps, folder, stamp)
         with self._lock:
-            self._kept[slide_id] = stamp, kept
+            self._kept[slide_id] = kept
             self._kept.move_to_end(slide_id)
             while len(self._kept) > KEPT_SLIDES:
                 self._kept.popitem(last=False)
         return kept
 
 
-def _stamp(folder: Path) -> tuple[int, int]:
+def stamp_of(folder: Path) -> Stamp:
     """Of the file that is written last of a slide's; it is replaced where the slide is graded again."""
     try:
         found = os.stat(f"{folder}/slide.json")
@@ -121,4 +130,4 @@ def _version(graded: GradedSlide, channel: Channel) -> str:
     return digest.hexdigest()[:VERSION_DIGITS]
 
 
-__all__ = ["GradedSlides", "KeptSlide", "MapOfSlide"]
+__all__ = ["GradedSlides", "KeptSlide", "MapOfSlide", "Stamp", "stamp_of"]

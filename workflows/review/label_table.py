@@ -6,7 +6,7 @@ a label; rejected ones, those on which readers differ or that wait for a second 
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +15,6 @@ from uuid import NAMESPACE_URL, uuid5
 
 from sqlalchemy import Connection, Engine, select
 
-from workflows.review.regions import regions_of
 from workflows.review.rows import Row, all_rows
 from workflows.review.signing import act_of
 from workflows.review.standing import Standing, standing_of
@@ -33,10 +32,10 @@ LABELLED = ("accepted", "corrected")
 
 @dataclass(frozen=True, slots=True)
 class LabelTable:
-    """Rows of a label CSV, sorted by slide_id; the case of each; and how many slides were left out, by why."""
+    """Rows of a label CSV, sorted by slide_id; what was drawn on each; and how many slides were left out, by why."""
 
     rows: tuple[Mapping[str, Any], ...]
-    case_ids: tuple[int, ...]
+    drawn: tuple[tuple[Row, ...], ...]
     left_out: Mapping[str, int]
 
 
@@ -53,25 +52,26 @@ def label_table(engine: Engine, run: Path) -> LabelTable:
         raise UsageError(f"the trail is broken ({found.problem}): no labels are taken from it")
     with engine.connect() as connection:
         known = all_rows(connection, select(cases.c.id, cases.c.slide_id, cases.c.patient_id))
-        standing = dict(_standing(connection))
-    rows, left_out = [], Counter[str]()
+        trail = _by_case(connection)
+    rows, drawn, left_out = [], [], Counter[str]()
     for case in sorted(known, key=lambda row: row["slide_id"]):
-        stands = standing.get(case["id"])
-        if stands is not None and stands.state in LABELLED and stands.counts is not None:
-            rows.append((case["id"], _label(case, stands)))
+        said = trail.get(case["id"], [])
+        stands = standing_of([act_of(row) for row in said])
+        if stands.state in LABELLED and stands.counts is not None:
+            rows.append(_label(case, stands))
+            drawn.append(_drawn(said))
         else:
             left_out[_why(stands)] += 1
-    return LabelTable(tuple(row for _, row in rows), tuple(case_id for case_id, _ in rows), left_out)
+    return LabelTable(tuple(rows), tuple(drawn), left_out)
 
 
-def _standing(connection: Connection) -> Iterator[tuple[int, Standing]]:
-    asked = select(entries).order_by(entries.c.case_id, entries.c.seq)
-    for case_id, rows in groupby(all_rows(connection, asked), key=lambda row: row["case_id"]):
-        yield case_id, standing_of([act_of(row) for row in rows])
+def _by_case(connection: Connection) -> dict[int, list[Row]]:
+    rows = all_rows(connection, select(entries).order_by(entries.c.case_id, entries.c.seq))
+    return {case_id: list(said) for case_id, said in groupby(rows, key=lambda row: row["case_id"])}
 
 
-def _why(stands: Standing | None) -> str:
-    if stands is None or stands.state == "open":
+def _why(stands: Standing) -> str:
+    if stands.state == "open":
         return "undecided"
     if stands.disagreement:
         return "disagreeing"
@@ -100,26 +100,31 @@ def _label(case: Row, stands: Standing) -> dict[str, Any]:
     }
 
 
-def region_files(engine: Engine, table: LabelTable) -> dict[str, dict[str, Any]]:
+def region_files(table: LabelTable) -> dict[str, dict[str, Any]]:
     """GeoJSON by slide_id of the regions on labelled slides, as `evaluate --annotations` and QuPath take them."""
-    found: dict[str, dict[str, Any]] = {}
-    with engine.connect() as connection:
-        for case_id, row in zip(table.case_ids, table.rows, strict=True):
-            features = [_feature(row["slide_id"], region) for region in regions_of(connection, case_id)]
-            if features:
-                found[row["slide_id"]] = {"type": "FeatureCollection", "features": features}
-    return found
+    return {
+        row["slide_id"]: {"type": "FeatureCollection", "features": [_feature(row["slide_id"], one) for one in drawn]}
+        for row, drawn in zip(table.rows, table.drawn, strict=True)
+        if drawn
+    }
 
 
-def _feature(slide_id: str, region: Mapping[str, Any]) -> dict[str, Any]:
+def _drawn(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The entries of one case by which regions were drawn that nobody has taken away."""
+    removed = {json.loads(row["payload"])["removes"] for row in rows if row["action"] == "remove_region"}
+    return tuple(row for row in rows if row["action"] == "region" and row["seq"] not in removed)
+
+
+def _feature(slide_id: str, entry: Row) -> dict[str, Any]:
+    said = json.loads(entry["payload"])
     return {
         "type": "Feature",
-        "id": str(uuid5(NAMESPACE_URL, f"histograde:region:{slide_id}:{region['entry']}")),
-        "geometry": region["geometry"],
+        "id": str(uuid5(NAMESPACE_URL, f"histograde:region:{slide_id}:{entry['hash']}")),
+        "geometry": said["geometry"],
         "properties": {
             "objectType": "annotation",
-            "classification": {"name": region["class"]},
-            **({"name": region["note"]} if region["note"] else {}),
-            "metadata": {"reader": region["reader"], "at": region["at"], "trail_entry": str(region["entry"])},
+            "classification": {"name": said["class"]},
+            **({"name": said["note"]} if said["note"] else {}),
+            "metadata": {"reader": entry["full_name"], "at": entry["at"], "trail_entry": str(entry["seq"])},
         },
     }

@@ -58,7 +58,7 @@ def maps_facts(shown: Shown, top_tile_url: str) -> dict[str, Any]:
             }
             for name, one in kept.maps.items()
         ],
-        **pyramid_facts(shown.pyramid),
+        **pyramid_facts(shown.cut.pyramid),
         "default": "attention",
         "predicted": f"evidence-{kept.slide_maps.predicted}",
         "tissue": mapping(graded.tissue),

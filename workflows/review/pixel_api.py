@@ -17,7 +17,7 @@ from workflows.review.desk import Asking, desk_of
 from workflows.review.errors import DeskError, problems
 from workflows.review.map_facts import maps_facts, slide_facts
 from workflows.review.pixel_answers import answer, lasting, unchanged
-from workflows.review.pixels import Pixels, Shown
+from workflows.review.pixels import Cut, Pixels, Shown
 from workflows.review.shared_answers import NobodyWaits
 from workflows.review.shelf import ShelfFullError
 from wsi.errors import SlideChangedError, TileReadError, UsageError, VanishedSlideError, WsiError
@@ -64,6 +64,13 @@ async def shown_of(request: Request, case_id: int) -> Shown:
     return known if known is not None else await _in_thread(pixels.shown, slide_id)
 
 
+async def cut_of(request: Request, case_id: int) -> Cut:
+    """How a case's slide is cut."""
+    pixels, slide_id = pixels_of(request), await slide_id_of(request, case_id)
+    known = pixels.known_cut(slide_id)
+    return known if known is not None else await _in_thread(pixels.cut, slide_id)
+
+
 async def _in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
     try:
         return await asyncio.to_thread(work, *arguments)
@@ -98,16 +105,16 @@ async def _picture(request: Request, kind: str, version: str, name: str, make: C
 async def slide(request: Request, case_id: Case, reader: Asking) -> dict[str, Any]:
     """Size, scale and pyramid of the slide; `available` is false where its file is away, and `message` says why."""
     shown = await shown_of(request, case_id)
-    facts = slide_facts(shown.kept.graded.info, shown.pyramid)
-    return facts | {"version": shown.version, "available": not shown.message, "message": shown.message or None}
+    facts, cut = slide_facts(shown.kept.graded.info, shown.cut.pyramid), shown.cut
+    return facts | {"version": cut.version, "available": not cut.message, "message": cut.message or None}
 
 
 @router.get("/tiles/{level}/{column}_{row}.jpg", response_class=Response, responses=problems(401, 404, 409, 422, 503))
 async def tile(request: Request, case_id: Case, level: Number, column: Number, row: Number, reader: Asking) -> Response:
     """A tile of the slide, JPEG. 422 with the reason where its pixels cannot be decoded."""
-    shown, wanted = await shown_of(request, case_id), PyramidTile(level, column, row)
-    make = partial(pixels_of(request).slide_tile, shown.slide_id, wanted)
-    return await _picture(request, JPEG, shown.version, f"{level}-{column}-{row}", make)
+    cut, wanted = await cut_of(request, case_id), PyramidTile(level, column, row)
+    make = partial(pixels_of(request).slide_tile, cut.slide_id, wanted)
+    return await _picture(request, JPEG, cut.version, f"{level}-{column}-{row}", make)
 
 
 @router.get("/maps", responses=problems(401, 404))
@@ -134,9 +141,9 @@ async def label(request: Request, case_id: Case, reader: Asking) -> Response:
     """The label of the slide. It names the patient, so it is only for readers who may see that."""
     if not reader.sees_patients:
         raise DeskError(403, "the label names the patient; your account may not see patients")
-    shown = await shown_of(request, case_id)
-    make = partial(pixels_of(request).label, shown.slide_id)
-    return await _picture(request, JPEG, shown.version, "label", make)
+    cut = await cut_of(request, case_id)
+    make = partial(pixels_of(request).label, cut.slide_id)
+    return await _picture(request, JPEG, cut.version, "label", make)
 
 
 @router.get("/thumbnail.jpg", response_class=FileResponse, responses=problems(401, 404))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from workflows.review.graded_slides import VERSION_DIGITS, GradedSlides, KeptSlide
+from workflows.review.graded_slides import VERSION_DIGITS, GradedSlides, KeptSlide, Stamp, stamp_of
 from workflows.review.shared_answers import SharedAnswers
 from workflows.review.shelf import ShelfFullError, SlideShelf
 from workflows.review.slide_files import OpenSlide, SlideFiles
@@ -18,8 +18,8 @@ from wsi.slide import SlideInfo
 from wsi.stored_jpeg import stored_jpeg
 from wsi.tile_pyramid import TILE_PX, PyramidTile, TilePyramid, read_tile
 
-OPEN_SLIDES = 16
-"""Each may hold some ten MB of its reader's: OpenSlide keeps 32 MB of decoded tiles a slide."""
+OPEN_SLIDES = 64
+"""More than the readers of a desk look at together: to open a slide takes as long as fifty of its tiles."""
 
 CACHE_BYTES = 256 << 20
 """About 15,000 tiles, of which a reader sees some 500 on a slide."""
@@ -49,7 +49,7 @@ class Pixels:
         self.shelf: SlideShelf[OpenSlide] = SlideShelf(self._open, open_slides)
         self.answers = SharedAnswers(cache_bytes, threads=min(open_slides, 2 + (os.cpu_count() or 1)))
         self.slide_ids: dict[int, str] = {}
-        self._shown: dict[str, Shown] = {}
+        self._cuts: dict[str, Cut] = {}
 
     def _open(self, slide_id: str) -> OpenSlide:
         return self.files.open(slide_id, self.graded.get(slide_id).graded.info)
@@ -71,10 +71,10 @@ class Pixels:
     def map_tile(self, shown: "Shown", name: str, tile: PyramidTile) -> bytes:
         """A tile of a map as PNG; `KeyError` where the slide has no such map."""
         one = shown.kept.maps[name]
-        return heat_png(one.heatmap, one.channel.scale, shown.pyramid, tile)
+        return heat_png(one.heatmap, one.channel.scale, shown.cut.pyramid, tile)
 
-    def shown(self, slide_id: str) -> "Shown":
-        """A slide as the page sees it; where its file is away, the maps in the usual tiles, and why it is.
+    def cut(self, slide_id: str) -> "Cut":
+        """How a slide is cut; where its file is away, how its maps are, and why it is.
 
         Raises
         ------
@@ -85,17 +85,27 @@ class Pixels:
         info = kept.graded.info
         try:
             with self.shelf.lent(slide_id) as opened:
-                shown = Shown(kept, opened.pyramid, _version(info, opened.pyramid))
+                pyramid = opened.pyramid
         except (WsiError, ShelfFullError) as error:
             pyramid = TilePyramid(info.size_px0, TILE_PX)
-            return Shown(kept, pyramid, _version(info, pyramid), str(error))
-        self._shown[slide_id] = shown
-        return shown
+            return Cut(slide_id, pyramid, _version(info, pyramid), kept.folder, kept.stamp, str(error))
+        found = self._cuts[slide_id] = Cut(slide_id, pyramid, _version(info, pyramid), kept.folder, kept.stamp)
+        return found
+
+    def known_cut(self, slide_id: str) -> "Cut | None":
+        """The same without waiting for a slide, if it was asked for before and `grade` has not written it anew."""
+        found = self._cuts.get(slide_id)
+        return found if found is not None and found.stamp == stamp_of(found.folder) else None
+
+    def shown(self, slide_id: str) -> "Shown":
+        """A slide with its maps; errors as of `cut`."""
+        kept = self.graded.get(slide_id)
+        return Shown(kept, self.known_cut(slide_id) or self.cut(slide_id))
 
     def known(self, slide_id: str) -> "Shown | None":
-        """The same without waiting for a disk, if it was asked for before and `grade` has not run again."""
-        shown = self._shown.get(slide_id)
-        return shown if shown is not None and self.graded.known(slide_id) is shown.kept else None
+        """The same without waiting, where both are at hand."""
+        cut, kept = self.known_cut(slide_id), self.graded.known(slide_id)
+        return Shown(kept, cut) if cut is not None and kept is not None else None
 
     def label(self, slide_id: str) -> bytes:
         """The label as JPEG; `KeyError` where the slide has none."""
@@ -109,33 +119,42 @@ class Pixels:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A slide as the page sees it.
+class Cut:
+    """How a slide is cut into tiles: little, so that it is remembered of every slide that was looked at.
 
     Attributes
     ----------
-    kept : KeptSlide
+    slide_id : str
     pyramid : TilePyramid
-        How the slide and its maps are cut.
+        Of the slide and of its maps.
     version : str
         Another wherever any tile of the slide would be another.
+    folder : Path
+        The slide's in the run.
+    stamp : Stamp
+        What `stamp_of` said of it.
     message : str
         Why the slide's file cannot be shown; empty where it can.
     """
 
-    kept: KeptSlide
+    slide_id: str
     pyramid: TilePyramid
     version: str
+    folder: Path
+    stamp: Stamp
     message: str = ""
 
-    @property
-    def slide_id(self) -> str:
-        """Name of the slide in the run."""
-        return self.kept.graded.info.slide_id
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A slide as the page sees it: what the run keeps of it, and how it is cut."""
+
+    kept: KeptSlide
+    cut: Cut
 
     def map_version(self, name: str) -> str:
         """Another wherever any tile of a map would be another; `KeyError` where the slide has no such map."""
-        return f"{self.kept.maps[name].version}-{self.pyramid.tile_px}"
+        return f"{self.kept.maps[name].version}-{self.cut.pyramid.tile_px}"
 
 
 def _version(info: SlideInfo, pyramid: TilePyramid) -> str:

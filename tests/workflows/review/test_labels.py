@@ -18,7 +18,7 @@ from workflows.review.case_query import Query, find_cases
 from workflows.review.claims import claim, release
 from workflows.review.decisions import Decision, decide
 from workflows.review.desk import Reader
-from workflows.review.regions import Mark, add_region
+from workflows.review.regions import Mark, add_region, remove_region
 from wsi.annotations import read_regions
 from wsi.errors import UsageError
 
@@ -180,3 +180,19 @@ def test_select_when_all_is_decided(tmp_path: Path, read: Callable) -> None:
     read(run, ANNA, "a", "accept")
     with pytest.raises(UsageError, match="every slide has a decision"):
         run_verb("select", run, "--count", 1)
+
+
+def test_regions_come_from_the_trail_and_not_from_what_follows_from_it(
+    run: Path, tmp_path: Path, read: Callable
+) -> None:
+    engine = open_cases(run)
+    claim(engine, 1, ANNA)
+    for number, name in enumerate(("tumour", "benign")):
+        add_region(engine, run, 1, ANNA, f"{number}", Mark(SQUARE, "polygon", name))
+    remove_region(engine, run, 1, ANNA, 2)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE regions SET class_name = 'forged', removed_by = NULL"))
+        connection.execute(text("UPDATE cases SET state = 'rejected'"))
+    read(run, ANNA, "severe", "accept")
+    run_verb("labels", run, "--out", tmp_path / "labels.csv", "--regions", tmp_path / "drawn")
+    assert [one.name for one in read_regions(tmp_path / "drawn" / "severe.geojson")] == ["tumour"]

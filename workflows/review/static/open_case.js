@@ -19,6 +19,13 @@ import { Toolbar } from "./toolbar.js";
 import { Trail, entryWords, lastOwn } from "./trail.js";
 import { gradeWords } from "./words.js";
 
+// The case for other programs.
+function files(caseId) {
+  const link = (name, words) => h("li", {}, h("a", { href: `/api/cases/${caseId}/${name}`, download: "" }, words));
+  return h("section", { class: "block files", "aria-labelledby": "files-head" }, h("h2", { id: "files-head" }, "Files"),
+    h("ul", {}, link("heatmap.geojson", "Tiles and maps as GeoJSON, for QuPath"), link("heatmap.ome.tiff", "Maps as OME-TIFF"), h("li", {}, h("a", { href: `/case/${caseId}/print`, target: "_blank" }, "Case on one sheet, to print or as PDF"))));
+}
+
 export class OpenCase {
   constructor(parts) {
     Object.assign(this, parts);
@@ -54,6 +61,7 @@ export class OpenCase {
     this.toolbar = new Toolbar({ ...this, strip, pickGrade: (digit) => this.decision.pick(digit) });
     this.views.append(this.toolbar.root, this.toolbar.magnifications, this.heatCard.root);
     panel.insertBefore(this.regions.root, this.trail.root);
+    panel.append(files(found.case_id));
     this.heatCard.bindKeys(bind);
     this.toolbar.bindKeys(bind);
     this.regions.recall();
