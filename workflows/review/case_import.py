@@ -5,6 +5,7 @@ of the model follows the run; what readers decided stays, and a case whose stand
 model is flagged `graded_again`. A slide that the run does not list any more keeps its row and its trail, unlisted.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,7 @@ from workflows.review.tables import cases, facts, gradings, readings
 from workflows.review.trail import canonical
 from workflows.review.trail_lock import lock_writers
 from workflows.worklist import Place, rank_slides, uncertainty
+from wsi.errors import UsageError
 
 FOLLOWED = "predictions_sha256"
 """The fact that says which table of the run the cases follow."""
@@ -43,7 +45,7 @@ def import_run(engine: Engine, run: Path) -> Imported:
     Raises
     ------
     UsageError
-        If the table is missing or damaged.
+        If the table is missing or damaged, or the database is of another run.
     """
     table = run / PREDICTIONS
     digest = sha256(table.read_bytes()).hexdigest() if table.is_file() else ""
@@ -61,6 +63,7 @@ def import_run(engine: Engine, run: Path) -> Imported:
 
 def _take_over(connection: Connection, places: list[Place]) -> Imported:
     known = _known(connection)
+    _refuse_other_run(known, {place.grading.slide_id for place in places})
     models = _models_of_readings(connection)
     found = {place.grading.slide_id: _values(place, models.get(place.grading.slide_id, set())) for place in places}
     new = [values for slide_id, values in found.items() if slide_id not in known]
@@ -77,6 +80,15 @@ def _take_over(connection: Connection, places: list[Place]) -> Imported:
         of_case = cases.c.id == bindparam("of_case")
         connection.execute(update(cases).where(of_case).values(present=False), gone)
     return Imported(len(new), sum(map(bool, changed.values())), len(gone))
+
+
+def _refuse_other_run(known: Collection[str], found: Collection[str]) -> None:
+    """A database that two desks were given by mistake would lose sight of all cases of the first."""
+    if known and found and not set(known) & set(found):
+        raise UsageError(
+            f"this review database is of another run: it has {len(known)} slides, and none of the {len(found)} of this "
+            "one; give each run a database of its own with --database"
+        )
 
 
 def _write_changes(connection: Connection, changed: dict[int, tuple[dict[str, Any], set[str]]]) -> None:

@@ -100,3 +100,11 @@ def test_a_run_without_slides_and_one_without_a_table(tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     with pytest.raises(UsageError, match=r"predictions\.csv is missing"):
         open_cases(tmp_path / "bare")
+
+
+def test_a_database_of_another_run_is_refused_and_left_alone(run: Path, tmp_path: Path) -> None:
+    engine = open_cases(run)
+    other = save_gradings(tmp_path / "other", grading("x"), grading("y"))
+    with pytest.raises(UsageError, match="of another run: it has 2 slides, and none of the 2"):
+        import_run(engine, other)
+    assert len(listed(engine)) == 2
