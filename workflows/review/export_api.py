@@ -1,4 +1,4 @@
-"""A case's maps as files for other programs: GeoJSON for QuPath, OME-TIFF for everything else."""
+"""A case's maps and regions as files for other programs: GeoJSON for QuPath, OME-TIFF for everything else."""
 
 import asyncio
 import shutil
@@ -6,11 +6,14 @@ import tempfile
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 from starlette.background import BackgroundTask
 
-from workflows.review.desk import Asking
+from workflows.review import trail
+from workflows.review.cases import case_row, seen_by
+from workflows.review.desk import Asking, desk_of
 from workflows.review.errors import problems
+from workflows.review.label_table import regions_drawn
 from workflows.review.pixel_api import Case, shown_of
 from wsi.exports import EXPORTS
 from wsi.heatmap import SlideMaps
@@ -28,6 +31,18 @@ async def heatmap_geojson(request: Request, case_id: Case, reader: Asking) -> Fi
 async def heatmap_ome_tiff(request: Request, case_id: Case, reader: Asking) -> FileResponse:
     """All maps as channels of one pyramid of float32."""
     return await _export(request, case_id, "ome_tiff", "image/tiff")
+
+
+@router.get("/regions.geojson", response_class=JSONResponse, responses=problems(401, 404))
+def regions_geojson(request: Request, case_id: Case, reader: Asking) -> JSONResponse:
+    """What readers drew; level-0 px. With double reading only one's own until one has decided."""
+    desk = desk_of(request)
+    with desk.engine.connect() as connection:
+        case = case_row(connection, case_id)
+        others = seen_by(connection, case_id, reader, desk.settings.double_reading)
+        rows = [row for row in trail.of_case(connection, case_id) if others or row["user_id"] == reader.user_id]
+    name = {"Content-Disposition": f'attachment; filename="case-{case_id}-regions.geojson"'}
+    return JSONResponse(regions_drawn(case["slide_id"], rows), headers=name, media_type="application/geo+json")
 
 
 async def _export(request: Request, case_id: int, name: str, kind: str) -> FileResponse:

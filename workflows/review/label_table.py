@@ -109,6 +109,11 @@ def region_files(table: LabelTable) -> dict[str, dict[str, Any]]:
     }
 
 
+def regions_drawn(slide_id: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """GeoJSON of the regions that stand after some entries of one case."""
+    return {"type": "FeatureCollection", "features": [_feature(slide_id, one) for one in _drawn(rows)]}
+
+
 def _drawn(rows: Sequence[Row]) -> tuple[Row, ...]:
     """The entries of one case by which regions were drawn that nobody has taken away."""
     removed = {json.loads(row["payload"])["removes"] for row in rows if row["action"] == "remove_region"}

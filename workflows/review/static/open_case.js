@@ -23,7 +23,7 @@ import { gradeWords } from "./words.js";
 function files(caseId) {
   const link = (name, words) => h("li", {}, h("a", { href: `/api/cases/${caseId}/${name}`, download: "" }, words));
   return h("section", { class: "block files", "aria-labelledby": "files-head" }, h("h2", { id: "files-head" }, "Files"),
-    h("ul", {}, link("heatmap.geojson", "Tiles and maps as GeoJSON, for QuPath"), link("heatmap.ome.tiff", "Maps as OME-TIFF"), h("li", {}, h("a", { href: `/case/${caseId}/print`, target: "_blank" }, "Case on one sheet, to print or as PDF"))));
+    h("ul", {}, link("heatmap.geojson", "Tiles and maps as GeoJSON, for QuPath"), link("heatmap.ome.tiff", "Maps as OME-TIFF"), link("regions.geojson", "Regions as GeoJSON, for QuPath"), h("li", {}, h("a", { href: `/case/${caseId}/print`, target: "_blank" }, "Case on one sheet, to print or as PDF"))));
 }
 
 export class OpenCase {
