@@ -22,7 +22,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from workflows.results import GradedSlide, save_slide
 from workflows.run_sources import save_sources
 from workflows.sources import SlideSource
 from wsi.files import write_json
-from wsi.slide import open_slide
+from wsi.slide import SlideInfo, hash_slide, open_slide
 from wsi.synthetic import write_slide
 from wsi.tiles import TileGrid, TileSpec
 
@@ -82,8 +82,8 @@ def make_run(folder: Path, slides: list[Path], copies: int) -> tuple[Path, list[
         path, info = slides[number % len(slides)], known[number % len(slides)]
         name = f"s{number:04d}"
         place = folder / "slides" / f"{name}{path.suffix}"
-        place.symlink_to(path.absolute())
-        graded.append(_graded(name, info, rng))
+        content_hash = _place(path, place, number if copies > 1 else None) or info.content_hash
+        graded.append(_graded(name, replace(info, content_hash=content_hash), rng))
         save_slide(run, graded[-1])
         sources.append(SlideSource(name, place, name))
         sizes.append(SlideSize(number, *info.size_px0))
@@ -95,9 +95,18 @@ def make_run(folder: Path, slides: list[Path], copies: int) -> tuple[Path, list[
     return run, sizes
 
 
-def _graded(name: str, info: object, rng: np.random.Generator) -> GradedSlide:
-    from dataclasses import replace
+def _place(path: Path, place: Path, number: int | None) -> str | None:
+    """Put a slide into the archive: itself, or a copy that differs in its last bytes, which no reader looks at."""
+    if number is None:
+        place.symlink_to(path.absolute())
+        return None
+    shutil.copy(path, place)
+    with place.open("ab") as handle:
+        handle.write(f"copy {number:08d}".encode())
+    return hash_slide(place)
 
+
+def _graded(name: str, info: SlideInfo, rng: np.random.Generator) -> GradedSlide:
     width, height = info.size_px0
     side = 448
     coords = np.array([(x, y) for y in range(0, height - side, side) for x in range(0, width - side, side)], np.int32)
@@ -174,8 +183,8 @@ def started(kind: str, folder: Path, port: int, *options: str) -> Iterator[subpr
     command = [sys.executable, "-m", "benchmarks.review_servers", kind, str(folder), str(port), *options]
     process = subprocess.Popen(command)
     try:
-        for _ in range(300):
-            time.sleep(0.1)
+        for _ in range(600):
+            time.sleep(0.2)
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/").close()
                 break
@@ -184,6 +193,8 @@ def started(kind: str, folder: Path, port: int, *options: str) -> Iterator[subpr
             except OSError:
                 if process.poll() is not None:
                     raise SystemExit(f"{kind} did not start") from None
+        else:
+            raise SystemExit(f"{kind} does not answer")
         yield process
     finally:
         process.send_signal(signal.SIGTERM)

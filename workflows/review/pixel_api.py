@@ -30,8 +30,8 @@ Case = Annotated[int, Path(ge=1, lt=1 << 62)]
 Number = Annotated[int, Path(ge=0, lt=1 << 32)]
 Name = Annotated[str, Path(max_length=40)]
 
-GONE = 499
-"""What is logged where nobody hears the answer any more."""
+GONE = 204
+"""The answer that nobody hears: no failure, or the log would have a line for each tile that a reader panned past."""
 
 Result = TypeVar("Result")
 
