@@ -1,5 +1,7 @@
 """`histograde desk-users`: who may sign in at the desk of a run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,34 +57,35 @@ def command(
     asked = [one for one in (add, change, reset, disable, enable, token, revoke) if one is not None]
     if len(asked) > 1:
         raise UsageError("one thing at a time: --add, --change, --reset, --disable, --enable, --token or --revoke")
-    engine = _engine(run, database)
-    if add is not None:
-        given, patients = users.check_role(role or "reader"), bool(sees_patients)
-        users.add_user(engine, add, given, _password(password_stdin), full_name, patients)
-        typer.echo(f"{users.sign_in_name(add)} may sign in as {given}{_patients(patients)}")
-    elif change is not None:
-        if role is None and sees_patients is None:
-            raise UsageError("--change needs --role, --sees-patients or --no-patients")
-        users.set_rights(engine, change, None if role is None else users.check_role(role), sees_patients)
-        typer.echo(f"{change}: changed")
-    elif reset is not None:
-        users.set_password(engine, reset, _password(password_stdin))
-        typer.echo(f"{reset} has a new password, and no session")
-    elif disable is not None or enable is not None:
-        name = disable or enable or ""
-        users.set_disabled(engine, name, disable is not None)
-        typer.echo(f"{name} is locked out" if disable is not None else f"{name} may sign in again")
-    elif token is not None:
-        typer.echo(tokens.new_token(engine, token, label))
-        typer.echo("shown this once: send it as Authorization: Bearer TOKEN", err=True)
-    elif revoke is not None:
-        tokens.revoke_token(engine, revoke)
-        typer.echo(f"token {revoke} opens nothing any more")
-    else:
-        _list(engine)
+    with _database(run, database) as engine:
+        if add is not None:
+            given, patients = users.check_role(role or "reader"), bool(sees_patients)
+            users.add_user(engine, add, given, _password(password_stdin), full_name, patients)
+            typer.echo(f"{users.sign_in_name(add)} may sign in as {given}{_patients(patients)}")
+        elif change is not None:
+            if role is None and sees_patients is None:
+                raise UsageError("--change needs --role, --sees-patients or --no-patients")
+            users.set_rights(engine, change, None if role is None else users.check_role(role), sees_patients)
+            typer.echo(f"{change}: changed")
+        elif reset is not None:
+            users.set_password(engine, reset, _password(password_stdin))
+            typer.echo(f"{reset} has a new password, and no session")
+        elif disable is not None or enable is not None:
+            name = disable or enable or ""
+            users.set_disabled(engine, name, disable is not None)
+            typer.echo(f"{name} is locked out" if disable is not None else f"{name} may sign in again")
+        elif token is not None:
+            typer.echo(tokens.new_token(engine, token, label))
+            typer.echo("shown this once: send it as Authorization: Bearer TOKEN", err=True)
+        elif revoke is not None:
+            tokens.revoke_token(engine, revoke)
+            typer.echo(f"token {revoke} opens nothing any more")
+        else:
+            _list(engine)
 
 
-def _engine(run: Path, database: str | None) -> "Engine":
+@contextmanager
+def _database(run: Path, database: str | None) -> "Iterator[Engine]":
     from workflows.review.database import open_engine
     from workflows.review.desk import Settings
     from workflows.review.migrate import migrate
@@ -91,8 +94,11 @@ def _engine(run: Path, database: str | None) -> "Engine":
     if not (run / "run.json").is_file():
         raise UsageError(f"{run}: no run.json in it; give the --out folder of `histograde grade`")
     engine = open_engine(Settings(run.absolute(), database).database_url)
-    migrate(engine)
-    return engine
+    try:
+        migrate(engine)
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _password(from_stdin: bool) -> str:

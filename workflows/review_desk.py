@@ -144,23 +144,26 @@ def _open_desk(asked: "Settings", open_browser: bool) -> None:
     from workflows.review.request_log import log_to
     from workflows.review.serving import listen, serve
 
-    listening = listen(asked.host, asked.port)
-    settings = replace(asked, port=listening.getsockname()[1])
-    app = create_app(settings)
-    _need_somebody(settings, app.state.desk.engine)
-    (settings.run / "review").mkdir(exist_ok=True)
-    log_to(settings.run / "review" / "desk.log")
+    with listen(asked.host, asked.port) as listening:
+        settings = replace(asked, port=listening.getsockname()[1])
+        app = create_app(settings)
+        try:
+            _need_somebody(settings, app.state.desk.engine)
+            (settings.run / "review").mkdir(exist_ok=True)
+            log_to(settings.run / "review" / "desk.log")
+            serve(app, listening, lambda: _greet(settings, open_browser))
+        finally:
+            app.state.desk.engine.dispose()
 
-    def opened() -> None:
-        typer.echo(greeting(settings))
-        if warning := plain_warning(settings):
-            typer.echo(warning, err=True)
-        if open_browser:
-            import webbrowser
 
-            webbrowser.open(address(settings))
+def _greet(settings: "Settings", open_browser: bool) -> None:
+    typer.echo(greeting(settings))
+    if warning := plain_warning(settings):
+        typer.echo(warning, err=True)
+    if open_browser:
+        import webbrowser
 
-    serve(app, listening, opened)
+        webbrowser.open(address(settings))
 
 
 def _need_somebody(settings: "Settings", engine: object) -> None:

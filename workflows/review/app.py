@@ -2,13 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 
 from fastapi import FastAPI
 
-from workflows.review import auth_api, login_page, static_files
+from workflows.review import auth_api, case_api, login_page, page, pixel_api, static_files
 from workflows.review.arrivals import Arrivals
 from workflows.review.body_limit import BodyLimit
 from workflows.review.case_import import import_run
@@ -22,7 +20,7 @@ from workflows.review.openapi import describe
 from workflows.review.quick_tiles import QuickTiles
 from workflows.review.request_log import RequestLog
 
-ROUTERS = ("case_api", "pixel_api", "page")
+ROUTERS = (auth_api.router, case_api.router, pixel_api.router, page.router, login_page.router, static_files.router)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -49,11 +47,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.arrivals = arrivals
     answer_errors(app)
     describe(app)
-    for module in (auth_api, login_page, static_files):
-        app.include_router(module.router)
-    for name in ROUTERS:
-        if find_spec(f"workflows.review.{name}") is not None:
-            app.include_router(import_module(f"workflows.review.{name}").router)
+    for router in ROUTERS:
+        app.include_router(router)
     for layer in (QuickTiles, BodyLimit, RequestLog):
         app.add_middleware(layer)
     app.add_middleware(Guard, settings=settings)  # added last, so the first that a request meets

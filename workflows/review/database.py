@@ -17,6 +17,9 @@ from wsi.errors import UsageError
 BUSY_MS = 15_000
 """How long a writer waits for another before it gives up."""
 
+CONNECTIONS = 16
+"""Kept open, and as many again for a crowd: no thread of the desk waits for another's connection."""
+
 
 def open_engine(url: str) -> Engine:
     """The engine of a SQLAlchemy URL. The folder of a SQLite file is made.
@@ -30,7 +33,8 @@ def open_engine(url: str) -> Engine:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
             _make_private(Path(str(parsed.database)))
-        engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+        room = {"pool_size": CONNECTIONS, "max_overflow": CONNECTIONS, "pool_pre_ping": True}
+        engine = create_engine(parsed, **({} if parsed.database == ":memory:" else room))
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise UsageError(
             f"--database cannot be used ({error}); expected sqlite:///FILE or postgresql+psycopg://..."
@@ -56,7 +60,7 @@ def _make_private(file: Path) -> None:
 
 def _configure(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # the driver begins no transactions of its own; `_begin` does
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

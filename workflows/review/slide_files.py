@@ -107,11 +107,7 @@ class SlideFiles:
         for name in names:
             if (found := self._in_moved.get(name)) is not None:
                 return replace(found, slide_id=slide_id)
-        looked = (
-            "the place it was graded from"
-            if recorded
-            else "a place the run knows (it keeps no list of slides)"
-        )
+        looked = "the place it was graded from" if recorded else "a place the run knows (it keeps no list of slides)"
         if self._moved is not None:
             looked += f" or in {self._moved.name}"
         raise VanishedSlideError(
