@@ -1,6 +1,7 @@
 """One case in a real browser: looked at, marked, decided, signed, undone; by two readers; with the desk away."""
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -82,7 +83,9 @@ def test_from_the_first_look_to_a_signed_correction(
     assert (signed["shown"]["map"], signed["shown"]["threshold"]) == ("attention", 0.6)
 
     labels.command(desk_run, tmp_path / "labels.csv", tmp_path / "drawn", None)
-    (row,) = [one for one in csv.DictReader((tmp_path / "labels.csv").open()) if one["slide_id"] == "gamma"]
+    (row,) = [
+        one for one in csv.DictReader(io.StringIO((tmp_path / "labels.csv").read_text())) if one["slide_id"] == "gamma"
+    ]
     assert (row["label"], row["patient_id"]) == ("3", "patient-gamma")
     (drawn,) = json.loads((tmp_path / "drawn" / "gamma.geojson").read_text())["features"]
     assert shape(drawn["geometry"]).area > 100 * 100
