@@ -2,6 +2,7 @@
 
     RUN/predictions.csv, .parquet   one line a graded slide (`Grading`)
     RUN/worklist.csv                the order in which to look at them (`workflows.worklist`)
+    RUN/sources.csv                 where each slide was (`workflows.run_sources`)
     RUN/quarantine.csv              slides without a grade, and why (`Quarantined`)
     RUN/model.json                  the model in words and numbers (`ModelSummary`)
     RUN/run.json                    the record of the run

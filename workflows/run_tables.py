@@ -81,6 +81,7 @@ class RunTables:
     def save(self) -> GradeSummary:
         """Write all tables."""
         from workflows.gradings import Quarantined, save_predictions, save_quarantine
+        from workflows.run_sources import save_sources
         from workflows.worklist import rank_slides, save_worklist
 
         found = list(self._results.values())  # in one step, as `add` may be called meanwhile
@@ -95,6 +96,7 @@ class RunTables:
         save_predictions(self._run, gradings)
         save_quarantine(self._run, quarantined)
         save_worklist(self._run, rank_slides(gradings))
+        save_sources(self._run, [result.source for result in results])
         remembered = sum(result.remembered for result in results)
         done = GradeSummary(gradings, quarantined, time.perf_counter() - self._begun_s, remembered)
         self._write_record(results, done)

@@ -8,6 +8,7 @@ from itertools import product
 import cv2
 import numpy as np
 
+from wsi.errors import TileReadError
 from wsi.kernels import Kernel, axis_weights, reach
 from wsi.slide import ReducingSlide, Slide, SlideInfo
 from wsi.weighting import Axis, Plan
@@ -67,6 +68,9 @@ def _plan(
     """Weights for a rectangle; tiles of a grid share a few places between pixels, so they are kept."""
     return Plan(Axis(*axis_weights(y, h, out_h, image_h, kernel)), Axis(*axis_weights(x, w, out_w, image_w, kernel)))
 
+
+NOTHING_KEPT = 1 << 40
+"""A row below any slide."""
 
 REST_ENOUGH = 4.0
 """Reduced pixels in an output pixel from which on it does not matter where they begin."""
@@ -140,12 +144,15 @@ class LevelView:
     ----------
     level, reduce : int
         The level, and how many times smaller it is decoded.
+    whole : bool
+        Leave out reduced pixels that the level fills in part only; those beside them stand in.
     """
 
-    def __init__(self, info: SlideInfo, level: int, reduce: int = 1):
+    def __init__(self, info: SlideInfo, level: int, reduce: int = 1, *, whole: bool = False):
         dx, dy = info.level_downsample(level)
         self.scale = dx * reduce, dy * reduce
-        self._size_px = tuple(-(-size // reduce) for size in info.level_sizes_px[level])
+        up = 0 if whole else reduce - 1
+        self._size_px = tuple(max(1, (size + up) // reduce) for size in info.level_sizes_px[level])
 
     def window(
         self,
@@ -185,15 +192,31 @@ def _whole_pixels(start: float, stop: float, around: float, limit: int) -> tuple
     return first, min(last, max(limit, first + 1))
 
 
-def read_window(slide: Slide, level: int, left: int, top: int, width: int, height: int, reduce: int = 1) -> np.ndarray:
-    """Whole pixels of a level, reduced, (height, width, 3) uint8; raises `TileReadError` as `read_region` does."""
+def read_window(
+    slide: Slide, level: int, left: int, top: int, width: int, height: int, reduce: int = 1, *, keep: bool = True
+) -> np.ndarray:
+    """Whole pixels of a level, reduced, (height, width, 3) uint8; raises `TileReadError` as `read_region` does.
+
+    Without `keep` the slide is told that what lies under the window will not be asked for again.
+    """
     if isinstance(slide, ReducingSlide):
-        return slide.read_reduced(level, reduce, (left, top), (width, height))
+        if keep:
+            return slide.read_reduced(level, reduce, (left, top), (width, height))
+        region = np.empty((height, width, 3), np.uint8)
+        (reason,) = slide.read_windows(level, reduce, [(left, top, width, height)], [region], done_above=NOTHING_KEPT)
+        if reason is not None:
+            raise TileReadError(reason)
+        return region
     return slide.read_region(slide.info.level_location(level, (left, top)), level, (width, height))
 
 
 def read_scaled(
-    slide: Slide, rect_px0: tuple[float, float, float, float], size_px: tuple[int, int], *, level: int | None = None
+    slide: Slide,
+    rect_px0: tuple[float, float, float, float],
+    size_px: tuple[int, int],
+    *,
+    level: int | None = None,
+    shown: bool = False,
 ) -> np.ndarray:
     """Read a level-0 rectangle at any scale, area-averaged from the best level, in bounded memory.
 
@@ -203,6 +226,9 @@ def read_scaled(
         Fractional level-0 pixels.
     size_px : (w, h)
         Size of the result.
+    shown : bool
+        For people who look at it, and may soon look elsewhere: nothing is kept for neighbours, and at the far edges no
+        pixel is taken that a reduction makes half of what is not of the slide.
 
     Returns
     -------
@@ -219,7 +245,7 @@ def read_scaled(
     if level is None:
         level = slide.info.best_level(downsample)
     reduce = best_reduction(slide, level, np.array([[x, y]]), (w, h), size_px)
-    view = LevelView(slide.info, level, reduce)
+    view = LevelView(slide.info, level, reduce, whole=shown)
     dx, dy = view.scale
     per_row = max(1.0, (w / dx) * (h / dy) / size_px[1])
     rows = max(1, int(MAX_BAND_PX / per_row))
@@ -230,6 +256,6 @@ def read_scaled(
         height, width = part.shape[:2]
         band = (x + w * left / size_px[0], y + h * top / size_px[1], w * width / size_px[0], h * height / size_px[1])
         window = view.window(band)
-        pixels = read_window(slide, level, window.left, window.top, window.width, window.height, reduce)
+        pixels = read_window(slide, level, window.left, window.top, window.width, window.height, reduce, keep=not shown)
         part[...] = resize_rect(pixels, window.rect, (width, height))
     return out

@@ -189,6 +189,15 @@ class ReducingSlide(Protocol):
 
 
 @runtime_checkable
+class GriddedSlide(Protocol):
+    """A slide of which it is known how its levels are cut into stored tiles."""
+
+    def stored_tile_px(self, level: int) -> tuple[int, int]:
+        """(w, h) of the stored tiles of a level."""
+        ...
+
+
+@runtime_checkable
 class CompressedSlide(Protocol):
     """A slide whose stored tiles can be had undecoded, for a decoder elsewhere."""
 
@@ -396,6 +405,7 @@ __all__ = [
     "READERS",
     "CompressedSlide",
     "FarSlide",
+    "GriddedSlide",
     "ReducingSlide",
     "Slide",
     "SlideInfo",

@@ -82,9 +82,9 @@ def test_no_window_is_larger_than_a_band_even_where_one_row_would_be(small_svs, 
     areas_px = []
     read = resample.read_window
 
-    def spy(slide, level, left, top, width, height, reduce=1):
+    def spy(slide, level, left, top, width, height, reduce=1, **said):
         areas_px.append(width * height)
-        return read(slide, level, left, top, width, height, reduce)
+        return read(slide, level, left, top, width, height, reduce, **said)
 
     monkeypatch.setattr(resample, "MAX_BAND_PX", 2000)
     monkeypatch.setattr(resample, "read_window", spy)

@@ -118,6 +118,10 @@ class JpegTiffReader:
             raise TileReadError(reason)
         return region
 
+    def stored_tile_px(self, level: int) -> tuple[int, int]:
+        """Size (w, h) of the stored tiles of a level, whatever their codec."""
+        return self.levels[level].tile_px
+
     def jpeg_tile_px(self, level: int) -> tuple[int, int] | None:
         """Size (w, h) of the stored tiles of a level that are JPEGs."""
         stored = self.levels[level]
@@ -181,7 +185,8 @@ class JpegTiffReader:
         for row, columns in _in_parts(rows):
             under, y0 = rows[row], row * side_h
             passing = y0 + side_h <= done_above
-            passed = [passing and (column + 1) * side_w <= done_left for column in columns]
+            to_edge = done_left >= stored.size_px[0] // reduce
+            passed = [passing and (to_edge or (column + 1) * side_w <= done_left) for column in columns]
             places = [
                 _in_place(windows, out, under[column], (column * side_w, y0, side_w, side_h), (whole_w, whole_h))
                 if going

@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 from wsi.errors import TileReadError, UnreadableSlideError
 from wsi.readers.tiff_limits import MAX_PICTURE_PX, check_tiff
 from wsi.slide import SlideInfo, slide_files
+
+CACHE_BYTES = 96 << 20
 
 
 class AssociatedImages(Mapping[str, np.ndarray]):
@@ -110,7 +113,7 @@ class OpenSlideReader:
         check_tiff(self._path)
         self._lock = threading.Lock()
         try:
-            self._slide = openslide.OpenSlide(str(self._path))
+            self._slide = _opened(self._path)
         except (openslide.OpenSlideError, OSError) as error:
             raise UnreadableSlideError(str(error) or "not a format that OpenSlide knows") from error
         self._downsamples = self._slide.level_downsamples
@@ -142,7 +145,7 @@ class OpenSlideReader:
         try:
             with self._lock:
                 if self._slide is broken:
-                    self._slide = openslide.OpenSlide(str(self._path))
+                    self._slide = _opened(self._path)
             with openslide.OpenSlide(str(self._path)) as own:
                 return own.read_region(location_px0, level, size_px)
         except (openslide.OpenSlideError, OSError) as error:
@@ -150,6 +153,18 @@ class OpenSlideReader:
 
     def close(self) -> None:
         self._slide.close()
+
+
+def _opened(path: Path) -> openslide.OpenSlide:
+    slide = openslide.OpenSlide(str(path))
+    slide.set_cache(_decoded_tiles())
+    return slide
+
+
+@cache
+def _decoded_tiles() -> openslide.OpenSlideCache:
+    """One memory of decoded tiles for all slides of a process: OpenSlide's own is 32 MB for each that is open."""
+    return openslide.OpenSlideCache(CACHE_BYTES)
 
 
 def handle_location(info: SlideInfo, downsample: float, location_px0: tuple[int, int], level: int) -> tuple[int, int]:
