@@ -4,9 +4,12 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from workflows.gradings import Grading
-from workflows.worklist import LITTLE_TISSUE_MM2, RIVAL_SHARE, set_width
+from workflows.worklist import LITTLE_TISSUE_MM2, RIVAL_SHARE, is_unlike, set_width
 
-Flag = Literal["uncertain", "wide_set", "unreadable_tiles", "little_tissue", "graded_again", "disagreement", "proposed"]
+Flag = Literal[
+    "uncertain", "wide_set", "unlike_training", "unreadable_tiles", "little_tissue", "graded_again", "disagreement",
+    "proposed",
+]  # fmt: skip
 """`graded_again`: a decision stands that was made under another model than the case shows now. `disagreement` and
 `proposed` have columns of their own."""
 
@@ -20,6 +23,8 @@ def flags_of(one: Grading) -> Iterator[str]:
         yield "uncertain"
     if set_width(one):
         yield "wide_set"
+    if is_unlike(one):
+        yield "unlike_training"
     if one.bad_tiles:
         yield "unreadable_tiles"
     if one.tissue_mm2 < LITTLE_TISSUE_MM2:

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine
 
+from mil.outliers import OutlierCheck
 from tests.workflows.review.case_desks import ANNA, grading, open_cases, save_gradings, wide
 from workflows.review.case_import import Imported, import_run
 from workflows.review.case_query import Query, find_cases
@@ -79,7 +80,8 @@ def test_flags_follow_the_worklists_rules(tmp_path: Path) -> None:
         grading("set", 3, class_set=wide("3", "4")),
         grading("small", 3, tissue_mm2=0.2),
         grading("torn", 3, bad_tiles=1),
-        grading("fine", 3, class_set=wide("3")),
+        grading("odd", 3, outlier=OutlierCheck(0.01, 0.05, 40, ("other stain (bluer)",), {})),
+        grading("fine", 3, class_set=wide("3"), outlier=OutlierCheck(0.5, 0.05, 40, (), {})),
     )
     engine = open_cases(run)
     for flag, slide_id in {
@@ -87,9 +89,10 @@ def test_flags_follow_the_worklists_rules(tmp_path: Path) -> None:
         "wide_set": "set",
         "little_tissue": "small",
         "unreadable_tiles": "torn",
+        "unlike_training": "odd",
     }.items():
         assert [slide for slide, _ in listed(engine, flag=flag)] == [slide_id]
-    shown = next(row for row in (case(engine, number) for number in range(1, 6)) if row["slide_id"] == "set")
+    shown = next(row for row in (case(engine, number) for number in range(1, 7)) if row["slide_id"] == "set")
     assert shown["set"] == {"held": ["3", "4"], "coverage": 0.9}
     assert shown["flags"] == ["wide_set"]
 

@@ -18,7 +18,7 @@ const ACTIONS = {
 
 export const actionWords = (action) => ACTIONS[action] ?? action.replaceAll("_", " ");
 export const FLAGS = {
-  uncertain: "Uncertain", wide_set: "Wide set", unreadable_tiles: "Unreadable tiles", little_tissue: "Little tissue",
+  uncertain: "Uncertain", wide_set: "Wide set", unlike_training: "Unlike training", unreadable_tiles: "Unreadable tiles", little_tissue: "Little tissue",
   graded_again: "Graded again since", disagreement: "Readers disagree", proposed: "Proposed for labelling",
 };
 
