@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
+MODEL_COMMANDS = ("train", "sweep", "compare", "evaluate", "explain", "grade", "render")
 TABLES = {"Models": MODELS, "Losses of classes": LOSSES, "Losses of times and values": VALUE_LOSSES}
 
 
@@ -50,7 +51,7 @@ def test_settings_are_those_of_packing() -> None:
 
 
 def test_options_of_the_page_exist() -> None:
-    known = {option for command in ("train", "sweep", "compare", "evaluate") for option in options(command)}
+    known = {option for command in MODEL_COMMANDS for option in options(command)}
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", PAGE)) <= known
 
 
