@@ -131,6 +131,7 @@ def cohort(tmp_path: Path) -> Path:
     return save_gradings(run, *(grading(name, 1, sure=0.5 + number / 100) for number, name in enumerate(names)))
 
 
+@pytest.mark.slow
 def test_decide_export_train(cohort: Path, tmp_path: Path, read: Callable) -> None:
     for number in range(12):
         grade = number % 3
