@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from workflows.sources import SlideSource, read_slide_list
+from wsi.errors import UsageError
 from wsi.files import write_atomic
 from wsi.slide_url import SlideUrl
 
@@ -15,8 +16,12 @@ COLUMNS = ("slide_id", "path", "patient_id", "site", "mpp")
 
 
 def save_sources(run: Path, sources: Iterable[SlideSource]) -> None:
-    """Write the list, sorted; slides that earlier starts have listed stay."""
-    known = load_sources(run) | {source.slide_id: source for source in sources}
+    """Write the list, sorted; slides that earlier starts have listed stay. A list that was damaged is begun anew."""
+    try:
+        known = load_sources(run)
+    except UsageError:  # no grade is worth losing over it
+        known = {}
+    known |= {source.slide_id: source for source in sources}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

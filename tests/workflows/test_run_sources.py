@@ -25,3 +25,10 @@ def test_what_a_url_signs_with_is_not_kept(tmp_path: Path) -> None:
 
 def test_a_run_without_a_list_has_no_sources(tmp_path: Path) -> None:
     assert load_sources(tmp_path) == {}
+
+
+def test_a_damaged_list_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / SOURCES).write_bytes(b"\xff\xfe no list")
+    one = SlideSource("a", tmp_path / "a.svs", "a")
+    save_sources(tmp_path, [one])
+    assert load_sources(tmp_path) == {"a": one}
