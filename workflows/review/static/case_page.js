@@ -5,14 +5,14 @@ import { Claim } from "./claim.js";
 import { fill, find, h } from "./dom.js";
 import { drawHeader } from "./header.js";
 import { icon } from "./icons.js";
-import { listen } from "./keys.js";
+import { listen, unbind } from "./keys.js";
 import { OpenCase } from "./open_case.js";
 import { flush } from "./outbox.js";
 import { loadSlide, preload } from "./preload.js";
 import { say } from "./say.js";
 import { STATES, count } from "./words.js";
 
-const desk = { me: null, run: null, open: null, nextId: null };
+const desk = { me: null, run: null, open: null, claim: null, nextId: null, turn: 0 };
 const place = { crumbs: h("div", { class: "crumbs" }), moves: h("nav", { class: "moves", "aria-label": "Cases" }) };
 
 const caseInAddress = () => Number(location.pathname.match(/^\/case\/(\d+)/)[1]);
@@ -32,13 +32,16 @@ async function start() {
 
 // Leave one case and open another.
 async function show(caseId) {
+  const turn = (desk.turn += 1);
   desk.claim?.leave();
   desk.open?.close();
-  desk.open = null;
+  Object.assign(desk, { open: null, claim: null });
+  unbind();
   fill(find("#stage"), h("p", { class: "wait" }, "Opening the slide…"));
   fill(find("#panel"));
   try {
     const [found, [slide, maps]] = await Promise.all([get(`/api/cases/${caseId}`), loadSlide(caseId)]);
+    if (turn !== desk.turn) return;
     document.title = `${found.slide_id} – histograde review`;
     drawCrumbs(found);
     desk.open = new OpenCase({ found, slide, maps, me: desk.me, model: desk.run.model, next, onState: (state) => drawCrumbs({ ...found, state }) });
@@ -48,9 +51,9 @@ async function show(caseId) {
     });
     desk.claim.take();
     await desk.open.mount(find("#stage"), find("#panel"));
-    lookAhead(found);
+    if (turn === desk.turn) lookAhead(found);
   } catch (error) {
-    trouble(error);
+    if (turn === desk.turn) trouble(error);
   }
 }
 

@@ -112,9 +112,11 @@ export class HeatCard {
     bind(",", { words: "Hide less of them", group, repeats: true, run: () => this.nudge(this.threshold, -5) });
   }
 
-  // For the trail: what the reader had before their eyes.
+  // For the trail: what the reader had before their eyes; the threshold in the legend's unit.
   shown() {
     const seen = this.visible.checked && this.chosen;
-    return { map: seen ? this.chosen.name : null, threshold: this.look.threshold, opacity: this.look.opacity };
+    if (!seen) return {};
+    const { threshold, opacity } = this.look;
+    return { map: seen.name, opacity, ...(threshold > 0 ? { threshold: thresholdValue(seen.legend, threshold) } : {}) };
   }
 }

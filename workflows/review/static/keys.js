@@ -11,6 +11,11 @@ export function bind(key, action) {
   bound.set(key, action);
 }
 
+// What the next case binds anew, or has no use for.
+export function unbind() {
+  for (const key of bound.keys()) if (key !== "?") bound.delete(key);
+}
+
 export function listen() {
   document.body.append(sheet);
   sheet.addEventListener("click", (event) => event.target === sheet && sheet.close());

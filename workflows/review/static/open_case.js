@@ -46,6 +46,7 @@ export class OpenCase {
     const strip = maps.top_tiles.length ? topTiles(maps.top_tiles, { go: (tile) => this.pane.goTo(tile), light: (number) => this.marks?.light(number) }) : null;
     if (strip) stage.append(strip);
     await this.pane.open();
+    if (this.closed) return;
     this.pane.fit();
     this.overTheSlide(panel, strip);
   }
@@ -132,6 +133,7 @@ export class OpenCase {
   }
 
   close() {
+    this.closed = true;
     this.compare?.close();
     this.pane?.close();
   }
