@@ -44,11 +44,24 @@ class MapOfSlide:
 
 @dataclass(frozen=True, slots=True)
 class KeptSlide:
-    """A graded slide, its maps by their names in addresses, and its folder in the run with the stamp of its files."""
+    """A graded slide and its maps.
+
+    Attributes
+    ----------
+    maps : dict
+        By their names in addresses.
+    leading : str
+        The map that is shown first: what `histograde explain` measured to be the best for the model; else attention.
+    folder : Path
+        Of the slide in the run.
+    stamp : Stamp
+        Of its files.
+    """
 
     graded: GradedSlide
     slide_maps: SlideMaps
     maps: dict[str, MapOfSlide]
+    leading: str
     folder: Path
     stamp: Stamp
 
@@ -98,7 +111,8 @@ class GradedSlides:
             name: MapOfSlide(name, channel, slide_maps.heatmap(channel), _version(graded, channel))
             for name, channel in zip(names, slide_maps.channels, strict=True)
         }
-        kept = KeptSlide(graded, slide_maps, maps, folder, stamp)
+        leading = "attention" if self._model.shown_map in ("", "attention") else f"evidence-{slide_maps.predicted}"
+        kept = KeptSlide(graded, slide_maps, maps, leading, folder, stamp)
         with self._lock:
             self._kept[slide_id] = kept
             self._kept.move_to_end(slide_id)

@@ -59,7 +59,7 @@ def maps_facts(shown: Shown, top_tile_url: str) -> dict[str, Any]:
             for name, one in kept.maps.items()
         ],
         **pyramid_facts(shown.cut.pyramid),
-        "default": "attention",
+        "default": kept.leading,
         "predicted": f"evidence-{kept.slide_maps.predicted}",
         "tissue": mapping(graded.tissue),
         "bad_tiles": [{**place(bad.row), "reason": bad.reason} for bad in graded.bad],
@@ -93,6 +93,3 @@ def legend(scale: Scale) -> dict[str, Any]:
         "ticks": [[value, text] for value, text in scale.ticks],
         "stops": [[float(f"{value:.6g}"), colour] for value, colour in zip(values.tolist(), colours, strict=True)],
     }
-
-
-__all__ = ["legend", "maps_facts", "pyramid_facts", "slide_facts"]

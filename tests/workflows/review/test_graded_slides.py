@@ -1,11 +1,13 @@
 """What the run keeps is read once, in bounded number, and again where it was written anew."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.workflows.conftest import graded_slide, save_run
+from workflows.gradings import load_model, save_model
 from workflows.results import save_slide
 from workflows.review import graded_slides as module
 from workflows.review.graded_slides import GradedSlides
@@ -42,6 +44,16 @@ def test_a_slide_written_anew_is_read_anew_with_other_versions_where_it_differs(
     assert after.maps["attention"].version != before.maps["attention"].version
     assert after.maps["evidence-0"].version == before.maps["evidence-0"].version
     assert len({one.version for one in after.maps.values()}) == 7
+
+
+@pytest.mark.parametrize(
+    ("shown", "leading"), [("", "attention"), ("attention", "attention"), ("evidence", "predicted")]
+)
+def test_the_map_that_was_measured_to_be_the_best_is_shown_first(run: Path, shown: str, leading: str) -> None:
+    save_model(run, replace(load_model(run), shown_map=shown))
+    kept = GradedSlides(run).get("s0")
+    assert kept.leading == ("attention" if leading == "attention" else f"evidence-{kept.slide_maps.predicted}")
+    assert kept.leading in kept.maps
 
 
 def test_what_the_run_does_not_hold_is_an_error(run: Path) -> None:
