@@ -16,7 +16,7 @@ from benchmarks.small_archive import BAD_SLIDES, STORED_PX, make_archive, staine
 from benchmarks.small_disk import fill, small_disk
 from wsi.slide import hash_slide
 
-SETTINGS = chaos.Settings(slides=24, kills=3, restarts=1, task_limit_s=30.0, hold_s=(3.0, 6.0), limit_s=900.0)
+SETTINGS = chaos.Settings(slides=24, kills=3, restarts=1, task_limit_s=20.0, hold_s=(3.0, 6.0), limit_s=900.0)
 
 
 @pytest.mark.slow

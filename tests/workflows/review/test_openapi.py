@@ -74,7 +74,7 @@ def test_schemathesis_finds_nothing(desk: TestClient) -> None:
 
         @seed(20261121)
         @settings(
-            max_examples=25, deadline=None, database=None, phases=[Phase.explicit, Phase.generate],
+            max_examples=12, deadline=None, database=None, phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
         )  # fmt: skip
         @given(case=cases)
