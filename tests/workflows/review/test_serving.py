@@ -44,3 +44,10 @@ def test_a_port_that_is_taken(run: Path) -> None:
             listen("127.0.0.1", port)
     with pytest.raises(UsageError, match="--host"):
         listen("no such name.", 0)
+
+
+def test_an_answer_does_not_wait_for_its_head_to_be_acknowledged() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
